@@ -1,0 +1,52 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files that are either the old or the new version, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+
+
+def fsync_dir(path: str) -> None:
+    """Make a rename or unlink inside ``path`` survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: str, data: bytes | str, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data``: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Parent folders are created. A symlink at ``path`` is replaced, not followed.
+    """
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    fd, temporary = tempfile.mkstemp(prefix=".holdfast-", dir=folder)
+    try:
+        with os.fdopen(fd, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    fsync_dir(folder)
+
+
+def read_text(path: str) -> str | None:
+    """The file's text, or ``None`` when it does not exist. Undecodable bytes survive a round trip."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,75 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the engine keeps its things on a node."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The four state directories (absolute paths)."""
+
+    etc: str = "/etc/holdfast"
+    lib: str = "/var/lib/holdfast"
+    run: str = "/run/holdfast"
+    log: str = "/var/log/holdfast"
+
+    @classmethod
+    def under(cls, root: str) -> Paths:
+        """The same tree below ``root``: a lab, a test, a chroot."""
+        base = os.path.abspath(root)
+        return cls(*(os.path.join(base, part) for part in ("etc", "lib", "run", "log")))
+
+    @property
+    def qemu_configs(self) -> str:
+        """Folder of ``<vmid>.conf`` in Proxmox VE VM syntax."""
+        return os.path.join(self.etc, "qemu-server")
+
+    @property
+    def lxc_configs(self) -> str:
+        """Folder of ``<vmid>.conf`` in Proxmox VE container syntax."""
+        return os.path.join(self.etc, "lxc")
+
+    @property
+    def qemu_run(self) -> str:
+        """Sockets and pid files of running VMs: ``<vmid>.qmp``, ``<vmid>.qga``, ``<vmid>.pid``."""
+        return os.path.join(self.run, "qemu-server")
+
+    @property
+    def lxc_run(self) -> str:
+        """Rendered native configs: ``<vmid>/config``; the LXCPATH of managed containers."""
+        return os.path.join(self.lib, "lxc")
+
+    @property
+    def storage_cfg(self) -> str:
+        return os.path.join(self.etc, "storage.cfg")
+
+    @property
+    def jobs_cfg(self) -> str:
+        return os.path.join(self.etc, "jobs.cfg")
+
+    @property
+    def vzdump_conf(self) -> str:
+        return os.path.join(self.etc, "vzdump.conf")
+
+    @property
+    def runs(self) -> str:
+        """Run records: one folder per run, ``<run id>/run.json`` and ``<run id>/<vmid>.journal``."""
+        return os.path.join(self.lib, "runs")
+
+    @property
+    def locks(self) -> str:
+        return os.path.join(self.run, "locks")
+
+
+@dataclass(frozen=True)
+class Host:
+    """The node the engine works on: its name and its paths. Passed down, never looked up."""
+
+    node: str
+    paths: Paths

@@ -1,0 +1,107 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The undo stack: every step that changes a guest or the host first writes down how to take it back.
+
+Success, error, signal and the next run after a ``kill -9`` all clean up through the same handlers. An entry is a *kind*
+(the name of a handler) and JSON data with everything the handler needs; handlers are idempotent, because after a crash nobody knows
+whether the step itself happened. The journal is a text file with one JSON object per line, synced before the step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, Mapping
+
+from ..errors import HoldfastError
+
+Handler = Callable[[Mapping[str, Any]], None]
+
+
+class UndoStack:
+    """Journaled stack of undo entries of one guest in one run.
+
+    :param path: journal file, created on the first push. ``None`` keeps the stack in memory (tests, stateless tools).
+    :param handlers: what each kind does when it is undone.
+    """
+
+    def __init__(self, path: str | None, handlers: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._open: dict[int, tuple[str, dict[str, Any]]] = {}
+        self._next = 0
+
+    @classmethod
+    def load(cls, path: str, handlers: Mapping[str, Handler]) -> UndoStack:
+        """Read the journal of a dead run; a last line that was cut short belongs to a step that never happened."""
+        stack = cls(path, handlers)
+        with open(path, encoding="utf-8") as stream:
+            for line in stream:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                token = int(entry["token"])
+                stack._next = max(stack._next, token + 1)
+                if entry.get("done"):
+                    stack._open.pop(token, None)
+                else:
+                    stack._open[token] = (str(entry["kind"]), dict(entry["data"]))
+        return stack
+
+    @property
+    def pending(self) -> list[tuple[str, dict[str, Any]]]:
+        """Open entries, oldest first."""
+        return [self._open[token] for token in sorted(self._open)]
+
+    def push(self, kind: str, **data: Any) -> int:
+        """Register an undo *before* the step is taken; returns the entry's token."""
+        if kind not in self._handlers:
+            raise KeyError(f"no undo handler is registered for {kind!r}")
+        token = self._next
+        self._next += 1
+        self._write({"token": token, "kind": kind, "data": data})
+        self._open[token] = (kind, data)
+        return token
+
+    def undo(self, token: int) -> None:
+        """Take one step back now, in the normal course of things. Does nothing for an entry already closed.
+
+        :raises HoldfastError: the handler failed; the entry stays open for :meth:`unwind` or a later run.
+        """
+        if token in self._open:
+            kind, data = self._open[token]
+            self._handlers[kind](data)
+            self.drop(token)
+
+    def drop(self, token: int) -> None:
+        """Close an entry without undoing it: the step became permanent."""
+        if self._open.pop(token, None) is not None:
+            self._write({"token": token, "done": True})
+
+    def unwind(self) -> list[str]:
+        """Undo everything still open, newest first; a failing handler does not stop the others.
+
+        :returns: one message per handler that failed. Their entries stay in the journal. When none failed the journal is removed.
+        """
+        problems: list[str] = []
+        for token in sorted(self._open, reverse=True):
+            kind, _data = self._open[token]
+            try:
+                self.undo(token)
+            except (HoldfastError, OSError) as exc:
+                problems.append(f"{kind}: {exc}")
+        if not problems and self._path is not None and os.path.exists(self._path):
+            os.unlink(self._path)
+        return problems
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        if self._path is None:
+            return
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
