@@ -1,0 +1,93 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a capture is to the tasks above it: a consistent point in time that can be written to an archive once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass
+class Timings:
+    """What the backup cost the guest; seconds, ``None`` when that kind of interruption did not take place.
+
+    :param freeze_seconds: file systems frozen by the guest agent (VM), or processes frozen (container).
+    :param pause_seconds: virtual CPUs stopped.
+    :param downtime_seconds: guest shut down, until it was started again.
+    :param guest_frozen: whether the file systems were frozen at the captured instant.
+    """
+
+    freeze_seconds: float | None = None
+    pause_seconds: float | None = None
+    downtime_seconds: float | None = None
+    guest_frozen: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "freeze_seconds": self.freeze_seconds,
+            "pause_seconds": self.pause_seconds,
+            "downtime_seconds": self.downtime_seconds,
+            "guest_frozen": self.guest_frozen,
+        }
+
+
+class Sink(Protocol):
+    """Where archive bytes go."""
+
+    def write(self, buf: Any) -> Any:
+        """Take all of ``buf`` (bytes-like); the buffer may be reused after the call."""
+
+
+class Progress(Protocol):
+    """Counts guest bytes; called from any thread."""
+
+    def add(self, done: int, zero: int = 0) -> None:
+        """``done`` more bytes of the guest are handled, ``zero`` of them were zero or unallocated."""
+
+
+@dataclass
+class VolumeStats:
+    """One volume in the archive.
+
+    :param size: bytes the guest sees; :param read: bytes actually read; :param zero: bytes not stored;
+    :param sha256: digest of the whole volume content, zeros included; ``""`` when not asked for.
+    """
+
+    key: str
+    name: str
+    size: int
+    read: int = 0
+    zero: int = 0
+    sha256: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "name": self.name,
+            "size": self.size,
+            "read": self.read,
+            "zero": self.zero,
+            "sha256": self.sha256,
+            **self.extra,
+        }
+
+
+class Captured(Protocol):
+    """A guest's state at one instant, readable until the capture's context ends.
+
+    ``mode`` is what was really done (``snapshot``, ``suspend``, ``stop``); ``size`` is the sum of the volumes in bytes;
+    ``extension`` is ``vma`` or ``tar``; ``disks`` describes the included volumes (key, name, volid, size, ...).
+    """
+
+    mode: str
+    size: int
+    extension: str
+    timings: Timings
+    disks: list[dict[str, Any]]
+
+    def write_to(self, sink: Sink, progress: Progress) -> dict[str, Any]:
+        """Write the archive; returns statistics per volume."""

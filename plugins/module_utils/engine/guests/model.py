@@ -1,0 +1,43 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the rest of the engine knows about a guest and its volumes, whatever its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+
+@dataclass(frozen=True)
+class GuestInfo:
+    """One guest defined on this node.
+
+    :param kind: ``qemu`` or ``lxc``.
+    :param config_path: file that defines it, in Proxmox VE syntax.
+    """
+
+    kind: str
+    vmid: int
+    name: str
+    tags: tuple[str, ...]
+    pool: str
+    template: bool
+    config_path: str
+
+
+@dataclass(frozen=True)
+class ResolvedVolume:
+    """Where a volume id leads on this node.
+
+    :param path: absolute path of the image file, block device or directory.
+    :param format: ``raw``, ``qcow2`` or ``subvol``.
+    """
+
+    path: str
+    format: str
+
+
+Resolve = Callable[[str], ResolvedVolume]
+"""Turns a volume id of a guest config (``local:100/vm-100-disk-0.qcow2`` or an absolute path) into its place."""
