@@ -22,7 +22,7 @@ class Reporter(Protocol):
         """A failure; the exception that carries it follows."""
 
     def progress(self, done: int, total: int, zero: int, written: int) -> None:
-        """Bytes of guest data handled so far, their total, how many of the handled were zero, and archive bytes written."""
+        """Bytes of guest data handled so far, their total, how many of those were zero, archive bytes written."""
 
 
 class SilentReporter:

@@ -5,8 +5,9 @@
 """The undo stack: every step that changes a guest or the host first writes down how to take it back.
 
 Success, error, signal and the next run after a ``kill -9`` all clean up through the same handlers. An entry is a *kind*
-(the name of a handler) and JSON data with everything the handler needs; handlers are idempotent, because after a crash nobody knows
-whether the step itself happened. The journal is a text file with one JSON object per line, synced before the step.
+(the name of a handler) and JSON data with everything the handler needs; handlers are idempotent, because after a crash
+nobody knows whether the step itself happened. The journal is a text file with one JSON object per line, synced before
+the step.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class UndoStack:
     def unwind(self) -> list[str]:
         """Undo everything still open, newest first; a failing handler does not stop the others.
 
-        :returns: one message per handler that failed. Their entries stay in the journal. When none failed the journal is removed.
+        :returns: one message per handler that failed. Their entries stay in the journal, which is removed when there
+            are none.
         """
         problems: list[str] = []
         for token in sorted(self._open, reverse=True):

@@ -1,0 +1,93 @@
+"""The undo stack takes every step back once, also in the run after a crash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Mapping
+
+import pytest
+from engine.errors import GuestError
+from engine.system.undo import UndoStack
+
+
+def recorder() -> tuple[list[Any], dict[str, Any]]:
+    calls: list[Any] = []
+
+    def note(data: Mapping[str, Any]) -> None:
+        calls.append(data["n"])
+
+    def fail(data: Mapping[str, Any]) -> None:
+        raise GuestError(f"cannot undo step {data['n']}")
+
+    return calls, {"note": note, "fail": fail}
+
+
+def test_unwind_runs_newest_first_and_removes_the_journal(tmp_path: Path) -> None:
+    calls, handlers = recorder()
+    journal = tmp_path / "run" / "100.journal"
+    stack = UndoStack(str(journal), handlers)
+    for n in (1, 2, 3):
+        stack.push("note", n=n)
+    assert journal.exists()
+    assert stack.unwind() == []
+    assert calls == [3, 2, 1]
+    assert not journal.exists()
+    assert stack.unwind() == []
+    assert calls == [3, 2, 1]
+
+
+def test_a_later_process_undoes_what_a_killed_one_left(tmp_path: Path) -> None:
+    journal = tmp_path / "100.journal"
+    pid = os.fork()
+    if pid == 0:
+        child = UndoStack(str(journal), recorder()[1])
+        child.push("note", n=1)
+        token = child.push("note", n=2)
+        child.undo(token)
+        child.push("note", n=3)
+        os.kill(os.getpid(), 9)
+    assert os.waitpid(pid, 0)[1] == 9
+    calls, handlers = recorder()
+    stack = UndoStack.load(str(journal), handlers)
+    assert [data["n"] for _kind, data in stack.pending] == [1, 3]
+    assert stack.unwind() == []
+    assert calls == [3, 1]
+    assert not journal.exists()
+
+
+def test_a_line_cut_short_is_a_step_that_never_happened(tmp_path: Path) -> None:
+    journal = tmp_path / "100.journal"
+    calls, handlers = recorder()
+    UndoStack(str(journal), handlers).push("note", n=1)
+    with journal.open("a") as stream:
+        stream.write('{"token": 1, "kind": "no')
+    stack = UndoStack.load(str(journal), handlers)
+    assert stack.unwind() == []
+    assert calls == [1]
+
+
+def test_a_failing_handler_neither_stops_the_others_nor_is_forgotten(tmp_path: Path) -> None:
+    journal = tmp_path / "100.journal"
+    calls, handlers = recorder()
+    stack = UndoStack(str(journal), handlers)
+    stack.push("note", n=1)
+    stack.push("fail", n=2)
+    stack.push("note", n=3)
+    assert stack.unwind() == ["fail: cannot undo step 2"]
+    assert calls == [3, 1]
+    assert [kind for kind, _ in UndoStack.load(str(journal), handlers).pending] == ["fail"]
+
+
+def test_dropped_steps_stay(tmp_path: Path) -> None:
+    calls, handlers = recorder()
+    stack = UndoStack(str(tmp_path / "j"), handlers)
+    stack.drop(stack.push("note", n=1))
+    assert stack.unwind() == []
+    assert calls == []
+
+
+def test_an_unknown_kind_is_refused_before_the_step(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="nothing"):
+        UndoStack(str(tmp_path / "j"), {}).push("nothing")
+    assert not (tmp_path / "j").exists()
