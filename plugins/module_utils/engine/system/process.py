@@ -53,10 +53,8 @@ def run(
     try:
         done = subprocess.run(
             list(argv),
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            input=stdin or b"",
+            capture_output=True,
             timeout=timeout,
             env=command_env(env),
             check=False,
