@@ -34,6 +34,24 @@ class Timings:
         }
 
 
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What the tasks ask of a capture, already resolved to this node's terms.
+
+    :param workdir: existing folder for this guest's scratch files (copies of ``suspend`` mode, rendered configs).
+    :param fleecing_dir: existing folder for fleecing images of VM disks.
+    :param stopwait: seconds to wait for an orderly shutdown in ``stop`` mode.
+    :param exclude_path: patterns of files to leave out of containers, as vzdump's ``exclude-path``.
+    :param stdexcludes: leave out ``/tmp``, ``/var/tmp`` and pid files of containers.
+    """
+
+    workdir: str
+    fleecing_dir: str
+    stopwait: float = 600
+    exclude_path: tuple[str, ...] = ()
+    stdexcludes: bool = True
+
+
 class Sink(Protocol):
     """Where archive bytes go."""
 
@@ -52,8 +70,7 @@ class Progress(Protocol):
 class VolumeStats:
     """One volume in the archive.
 
-    :param size: bytes the guest sees; :param read: bytes actually read; :param zero: bytes not stored;
-    :param sha256: digest of the whole volume content, zeros included; ``""`` when not asked for.
+    :param size: bytes the guest sees; :param read: bytes actually read; :param zero: bytes not stored.
     """
 
     key: str
@@ -61,7 +78,6 @@ class VolumeStats:
     size: int
     read: int = 0
     zero: int = 0
-    sha256: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +87,6 @@ class VolumeStats:
             "size": self.size,
             "read": self.read,
             "zero": self.zero,
-            "sha256": self.sha256,
             **self.extra,
         }
 
