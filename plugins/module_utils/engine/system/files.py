@@ -36,10 +36,10 @@ def write_atomic(path: str, data: bytes | str, mode: int = 0o644) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(temporary, path)
-    except BaseException:
+    finally:
+        # After the rename there is nothing of this name; on any way out before it, nothing may stay.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
     fsync_dir(folder)
 
 
