@@ -1,0 +1,113 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a backup is made: vzdump's options with underscores."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options shared by M(holdfast.virt.backup_run) and M(holdfast.virt.backup_job)."""
+
+    DOCUMENTATION = r"""
+options:
+  storage:
+    description:
+      - Storage that receives the archives. It must be declared with content V(backup).
+      - When unset, what C(vzdump.conf) says, and V(local) as a last resort.
+    type: str
+  mode:
+    description:
+      - How the point in time is taken.
+      - With V(snapshot) the guest keeps running. Where a container's volumes cannot be snapshot the backup falls back
+        to V(suspend) and says so.
+      - With V(suspend) the guest is paused for a short time.
+      - With V(stop) the guest is shut down in an orderly way, captured and started again.
+      - A guest that is not running is always read as it is.
+      - When unset, what C(vzdump.conf) says, else V(snapshot).
+    type: str
+    choices: [snapshot, suspend, stop]
+  compress:
+    description:
+      - Compression of the archive. V(0) means none, V(1) is another name for V(lzo).
+      - When unset, what C(vzdump.conf) says, else V(0).
+    type: str
+    choices: ['0', '1', gzip, lzo, zstd]
+  zstd:
+    description:
+      - Threads for O(compress=zstd). V(0) means half of the processors. Default V(1).
+    type: int
+  pigz:
+    description:
+      - Threads for O(compress=gzip). V(0) means one, V(1) half of the processors.
+    type: int
+  bwlimit:
+    description:
+      - Limit for reading guest data, in KiB per second. V(0) means none.
+    type: int
+  ionice:
+    description:
+      - I/O priority of the backup, V(0) (high) to V(7) (low); V(8) means only when the disks are idle.
+    type: int
+  lockwait:
+    description:
+      - Minutes to wait for another backup run of the node to end. Default V(180).
+    type: int
+  stopwait:
+    description:
+      - Minutes to wait for an orderly shutdown with O(mode=stop). Default V(10).
+    type: int
+  tmpdir:
+    description:
+      - Existing directory for temporary files of the backup. Default is beside the archive.
+    type: path
+  exclude_path:
+    description:
+      - Patterns of files to leave out of containers. Those that begin with C(/) are anchored at the container's root,
+        others match at any depth. Adds to those of C(vzdump.conf).
+    type: list
+    elements: str
+  stdexcludes:
+    description:
+      - Leave out temporary files and process id files of containers. Default V(true).
+    type: bool
+  fleecing:
+    description:
+      - Where blocks go that the guest overwrites while they wait for being read. Virtual machines only.
+      - A stronger source replaces the whole option.
+    type: dict
+    suboptions:
+      enabled:
+        description: Use a fleecing image.
+        type: bool
+        default: true
+      storage:
+        description: Storage that holds the fleecing images. Needed when O(fleecing.enabled=true).
+        type: str
+  performance:
+    description:
+      - Tuning of the data path. Values that are not given come from C(vzdump.conf).
+    type: dict
+    suboptions:
+      max_workers:
+        description: Requests in flight for reading a virtual machine, 1 to 256. Default V(16).
+        type: int
+      pbs_entries_max:
+        description: Entries of a directory kept in memory, for Proxmox Backup Server targets. Default V(1048576).
+        type: int
+  remove:
+    description:
+      - Apply the retention to each guest after its backup. Default V(true).
+    type: bool
+  protected:
+    description:
+      - Protect the new archives from removal.
+    type: bool
+  notes_template:
+    description:
+      - Text to note beside each archive. C({{guestname}}), C({{vmid}}), C({{node}}) and C({{cluster}}) are replaced,
+        and so are the same words in single braces, which need no escaping in playbooks.
+      - C(\\n) is a line feed, C(\\\\) a backslash.
+    type: str
+"""

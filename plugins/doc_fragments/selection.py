@@ -1,0 +1,39 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which guests are meant."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that select guests, with the rules of vzdump."""
+
+    DOCUMENTATION = r"""
+options:
+  vmid:
+    description:
+      - Guests to back up, by numeric id or by name.
+      - A guest that does not exist is an error.
+    type: list
+    elements: str
+  all:
+    description:
+      - Back up all guests of the node, less those in O(exclude).
+    type: bool
+  exclude:
+    description:
+      - Guests to leave out, by numeric id or by name. Implies O(all=true) unless O(pool) is given.
+      - Excluding a guest that does not exist is harmless.
+    type: list
+    elements: str
+  pool:
+    description:
+      - Back up the members of this resource pool.
+    type: str
+  node:
+    description:
+      - Back up only when the node has this name; on any other node nothing is done.
+    type: str
+"""

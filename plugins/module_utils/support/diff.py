@@ -1,0 +1,88 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Differences in the terms of guests, archives and jobs, for people who run with ``--diff``."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+
+def size_text(size: int | None) -> str:
+    """A size for people: ``1.5 GiB``."""
+    if size is None:
+        return "size unknown"
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _disk_line(disk: Mapping[str, Any]) -> str:
+    name = disk.get("key") or disk.get("name") or "disk"
+    place = disk.get("volid") or disk.get("volume") or ""
+    if disk.get("included", True) is False:
+        return f"  {name} {place}: left out, {disk.get('reason') or 'not included'}"
+    return f"  {name} {place}: {size_text(disk.get('size'))}"
+
+
+def backup_difference(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Guests without a fresh backup before, the archives they get afterwards."""
+    before: list[str] = []
+    after: list[str] = []
+    for guest in plan["guests"]:
+        who = f"{guest['kind']} {guest['vmid']} {guest['name']}"
+        if guest["action"] != "backup":
+            for side in (before, after):
+                side.append(f"{who}: {guest['reason'] or 'left alone'}")
+            continue
+        before.append(f"{who}: no fresh backup")
+        after.append(f"{who}: new backup on {plan['storage']}, mode {guest['mode']}")
+        after.extend(_disk_line(disk) for disk in guest["disks"])
+    return {"before": _text(before), "after": _text(after)}
+
+
+def prune_difference(result: Mapping[str, Any]) -> dict[str, str]:
+    """Every archive with its mark before, those that stay afterwards."""
+    before: list[str] = []
+    after: list[str] = []
+    for archive in result["archives"]:
+        line = f"{archive['archive']} ({size_text(archive['size'])}): {archive['mark']}"
+        if archive["rule"]:
+            line = f"{line}, {archive['rule']}"
+        before.append(line)
+        if archive["mark"] != "remove":
+            after.append(line)
+    return {"before": _text(before), "after": _text(after)}
+
+
+def restore_difference(result: Mapping[str, Any]) -> dict[str, str]:
+    """No guest, or the one that is replaced, before; the restored one afterwards."""
+    if result["state"] == "exists":
+        return {"before": "", "after": ""}
+    who = f"{result['kind']} {result['vmid']}"
+    before = [f"{who}: is replaced" if result["replaces"] else f"{who}: does not exist"]
+    before.extend(f"  {volume}" for volume in result["freed"])
+    after = [f"{who} {result['name']}: from {result['archive']}"]
+    for volume in result["volumes"]:
+        place = volume["volid"] or f"{volume['storage']} ({volume['format']})"
+        after.append(f"  {volume['key']}: {place}, {size_text(volume['size'])}")
+    after.extend(f"  left out: {line}" for line in result["dropped"])
+    return {"before": _text(before), "after": _text(after)}
+
+
+def definition_difference(change: Mapping[str, Any]) -> dict[str, str]:
+    """The section of the file before and after."""
+    return {
+        "before": change["before_text"],
+        "after": change["after_text"],
+        "before_header": change["path"],
+        "after_header": change["path"],
+    }
