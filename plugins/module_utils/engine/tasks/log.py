@@ -1,0 +1,89 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The log of one guest, which becomes the archive's ``.log`` companion, and the reporters that print to people."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import TracebackType
+
+from ..system.report import Reporter
+
+PROGRESS_SECONDS = 30.0
+"""A progress line goes to the log when this time has passed or another tenth of the guest is done."""
+
+
+def human(size: float) -> str:
+    """A size for people in binary units: ``512 B``, ``1.5 MiB``."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def clock(seconds: float) -> str:
+    """A duration as ``01:02:03``."""
+    whole = int(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+class GuestLog:
+    """A reporter that writes a guest's log file, passes everything on, and remembers the warnings.
+
+    :param path: the file; a log of an earlier run is replaced.
+    :param parent: who else is told.
+    :param prefix: put before every line that is passed on (``VM 100: ``).
+    """
+
+    def __init__(self, path: str, parent: Reporter, prefix: str = "") -> None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.path = path
+        self.warnings: list[str] = []
+        self._parent = parent
+        self._prefix = prefix
+        self._stream = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        self._tenth = -1
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> GuestLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._stream.close()
+
+    def info(self, message: str) -> None:
+        self._write("INFO", message)
+        self._parent.info(self._prefix + message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self._write("WARN", message)
+        self._parent.warn(self._prefix + message)
+
+    def error(self, message: str) -> None:
+        self._write("ERROR", message)
+        self._parent.error(self._prefix + message)
+
+    def progress(self, done: int, total: int, zero: int, written: int) -> None:
+        self._parent.progress(done, total, zero, written)
+        tenth = 10 if total <= 0 else min(10, done * 10 // total)
+        now = time.monotonic()
+        if tenth > self._tenth or now - self._printed >= PROGRESS_SECONDS:
+            self._tenth, self._printed = tenth, now
+            share = 100 if total <= 0 else done * 100 // total
+            self._write(
+                "INFO",
+                f"{share:3d}% ({human(done)} of {human(total)}), {human(zero)} zero, {human(written)} written",
+            )
+
+    def _write(self, level: str, message: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        for line in message.splitlines():
+            if line.strip():
+                self._stream.write(f"{stamp} {level}: {line}\n")
+        self._stream.flush()

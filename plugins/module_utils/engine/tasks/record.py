@@ -1,0 +1,132 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of a run: who does what since when, and the undo journals of the guests it touches.
+
+``runs/<id>/run.json`` says what was asked, which process works on it and what came out; ``runs/<id>/<vmid>.journal``
+holds what must be undone. A record whose process is gone while its state is still ``running`` belongs to a run that was
+killed: :mod:`.heal` cleans up after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..system.files import read_text, write_atomic
+from ..system.host import Host
+from ..system.locks import identity, is_alive
+
+KEEP_RECORDS = 200
+"""Finished records that stay for ``holdfast status``; older ones are removed."""
+
+
+@dataclass
+class RunRecord:
+    """One run on disk.
+
+    :param folder: the record's own folder; scratch files of the run live in it, too.
+    """
+
+    id: str
+    folder: str
+    data: dict[str, Any]
+
+    @classmethod
+    def start(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
+        """Write a new record in the state ``running``.
+
+        :param kind: ``backup`` or ``restore``; :param request: what was asked, for people.
+        """
+        now = time.time()
+        run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{os.getpid()}"
+        number = 0
+        while True:
+            folder = os.path.join(host.paths.runs, run_id if number == 0 else f"{run_id}-{number}")
+            try:
+                os.makedirs(folder, mode=0o750)
+                break
+            except FileExistsError:
+                number += 1
+        record = cls(
+            os.path.basename(folder),
+            folder,
+            {
+                "id": os.path.basename(folder),
+                "kind": kind,
+                "node": host.node,
+                "state": "running",
+                "started": int(now),
+                "process": identity(f"{kind} run {os.path.basename(folder)}"),
+                "request": request,
+                "result": None,
+            },
+        )
+        record.save()
+        return record
+
+    def save(self) -> None:
+        write_atomic(os.path.join(self.folder, "run.json"), json.dumps(self.data, indent=1) + "\n", 0o640)
+
+    def update(self, result: dict[str, Any]) -> None:
+        """Note how far the run came, for ``holdfast status`` and for whoever finds the record of a killed run."""
+        self.data["result"] = result
+        self.save()
+
+    def finish(self, state: str, result: dict[str, Any] | None = None) -> None:
+        """Close the record: ``finished``, ``failed``, ``interrupted`` or ``aborted``."""
+        self.data["state"] = state
+        self.data["finished"] = int(time.time())
+        if result is not None:
+            self.data["result"] = result
+        self.save()
+
+    def journal(self, vmid: int) -> str:
+        """Path of the undo journal of one guest."""
+        return os.path.join(self.folder, f"{vmid}.journal")
+
+    def journals(self) -> list[tuple[int, str]]:
+        """Journals with something left to undo: vmid and path."""
+        names = [name for name in sorted(os.listdir(self.folder)) if name.endswith(".journal")]
+        return [(int(name[: -len(".journal")]), os.path.join(self.folder, name)) for name in names]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that runs it still exists."""
+        process = self.data.get("process")
+        return isinstance(process, dict) and is_alive(process)
+
+    @property
+    def state(self) -> str:
+        return str(self.data.get("state", "aborted"))
+
+
+def load_records(host: Host) -> list[RunRecord]:
+    """All records, newest first. A record that was cut short by a crash counts as one of a dead process."""
+    try:
+        names = sorted(os.listdir(host.paths.runs), reverse=True)
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        folder = os.path.join(host.paths.runs, name)
+        if not os.path.isdir(folder):
+            continue
+        try:
+            data = json.loads(read_text(os.path.join(folder, "run.json")) or "{}")
+        except ValueError:
+            data = {}
+        found.append(RunRecord(name, folder, {"id": name, "state": "running", **data}))
+    return found
+
+
+def tidy_records(host: Host) -> None:
+    """Remove records beyond :data:`KEEP_RECORDS` that are closed and have nothing left to undo."""
+    for record in load_records(host)[KEEP_RECORDS:]:
+        if record.state != "running" and not record.journals():
+            shutil.rmtree(record.folder, ignore_errors=True)

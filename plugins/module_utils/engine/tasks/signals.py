@@ -1,0 +1,43 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Signals that end a run become one :class:`Interrupted`, so that everything is undone on the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from types import FrameType
+from typing import Iterator
+
+from ..errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise :class:`Interrupted` in the block at the first signal; later ones are ignored while things are undone.
+
+    Outside the main thread signals cannot be handled, and the block runs as it is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if not seen:
+            seen.append(number)
+            raise Interrupted(
+                f"interrupted by {signal.Signals(number).name}", hint="everything was undone; start the run again"
+            )
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
