@@ -1,0 +1,131 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs the integration targets with ansible-playbook against a laboratory with real guests.
+
+``ansible-test integration`` wants a container of its own; the guests need the machine. The targets themselves have the
+form that ansible-test expects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REPOSITORY = os.path.dirname(os.path.dirname(HERE))
+TARGETS = os.path.join(HERE, "targets")
+
+
+def targets() -> list[str]:
+    """The targets that are run by themselves, in alphabetical order."""
+    found = []
+    for name in sorted(os.listdir(TARGETS)):
+        with open(os.path.join(TARGETS, name, "aliases"), encoding="utf-8") as stream:
+            if "hidden" not in stream.read().split():
+                found.append(name)
+    return found
+
+
+def needs_lab(name: str) -> bool:
+    """Whether a target works on the guests of the laboratory."""
+    with open(os.path.join(TARGETS, name, "meta", "main.yml"), encoding="utf-8") as stream:
+        return "setup_lab" in stream.read()
+
+
+def environment(scratch: str) -> dict[str, str]:
+    """The environment of Ansible: this checkout as the collection, nothing of the user's configuration."""
+    parent = os.path.join(scratch, "ansible_collections", "holdfast")
+    os.makedirs(parent, exist_ok=True)
+    link = os.path.join(parent, "virt")
+    if not os.path.islink(link):
+        os.symlink(REPOSITORY, link)
+    config = os.path.join(scratch, "ansible.cfg")
+    with open(config, "w", encoding="utf-8") as stream:
+        stream.write(
+            "[defaults]\nretry_files_enabled = false\ninterpreter_python = "
+            f"{sys.executable}\nlocalhost_warning = false\nnocows = true\ndeprecation_warnings = false\n"
+            "[inventory]\ninventory_unparsed_warning = false\n"
+        )
+    return {
+        **os.environ,
+        "ANSIBLE_CONFIG": config,
+        "ANSIBLE_COLLECTIONS_PATH": scratch,
+        "ANSIBLE_ROLES_PATH": TARGETS,
+        "ANSIBLE_LOCAL_TEMP": os.path.join(scratch, "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def playbook_command() -> str:
+    """The ansible-playbook of the interpreter that runs this."""
+    return os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
+
+
+def run_target(name: str, scratch: str, env: dict[str, str], verbose: bool) -> bool:
+    """Run one target; its output is shown when it fails, or with ``verbose``."""
+    play = os.path.join(scratch, f"{name}.yml")
+    with open(play, "w", encoding="utf-8") as stream:
+        stream.write(
+            f"- name: Target {name}\n  hosts: localhost\n  connection: local\n  gather_facts: false\n"
+            f"  roles:\n    - {name}\n"
+        )
+    began = time.monotonic()
+    done = subprocess.run(
+        [playbook_command(), play],
+        env=env,
+        cwd=scratch,
+        text=True,
+        check=False,
+        stdout=None if verbose else subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    good = done.returncode == 0
+    if not good and done.stdout:
+        sys.stdout.write(done.stdout)
+    sys.stdout.write(f"{'ok' if good else 'FAILED':7}{name} ({time.monotonic() - began:.1f} s)\n")
+    sys.stdout.flush()
+    return good
+
+
+def lab(verb: str, root: str) -> None:
+    """Start or stop the laboratory below ``root``."""
+    subprocess.run([sys.executable, "-m", "tests.lab", verb, "--root", root], cwd=REPOSITORY, check=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", nargs="*", help="targets to run (default: all)")
+    parser.add_argument(
+        "--lab", help="directory of a laboratory that is already up (default: start one, stop it again)"
+    )
+    parser.add_argument("--no-lab", action="store_true", help="only the targets that need no guests")
+    parser.add_argument("--verbose", action="store_true", help="show the output of all targets")
+    options = parser.parse_args()
+    chosen = options.target or targets()
+    unknown = sorted(set(chosen) - set(targets()))
+    if unknown:
+        parser.error(f"no such target: {', '.join(unknown)}")
+    if options.no_lab:
+        chosen = [name for name in chosen if not needs_lab(name)]
+    with tempfile.TemporaryDirectory(prefix="holdfast-integration-") as scratch:
+        root = options.lab or os.path.join(scratch, "lab")
+        env = {**environment(scratch), "HOLDFAST_LAB": root}
+        own_lab = options.lab is None and any(needs_lab(name) for name in chosen)
+        try:
+            if own_lab:
+                lab("up", root)
+            results = [run_target(name, scratch, env, options.verbose) for name in chosen]
+        finally:
+            if own_lab:
+                lab("down", root)
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
