@@ -86,3 +86,11 @@ def definition_difference(change: Mapping[str, Any]) -> dict[str, str]:
         "before_header": change["path"],
         "after_header": change["path"],
     }
+
+
+def archive_difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What can be changed about an archive, before and after; an archive that does not exist is an empty side."""
+    return {
+        side: {} if archive is None else {key: archive[key] for key in ("volid", "notes", "protected")}
+        for side, archive in (("before", before), ("after", after))
+    }
