@@ -23,6 +23,7 @@ NAMESPACE = "holdfast-molecule"
 BRIDGE = "holdfast0"
 NETWORK = "10.177.21"
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "holdfast-lab", "nodes")
+# python3-cffi-backend is named because debootstrap does not see packages that are only provided by others.
 PACKAGES = [
     "systemd",
     "systemd-sysv",
@@ -35,6 +36,7 @@ PACKAGES = [
     "udev",
     "python3-venv",
     "python3-packaging",
+    "python3-cffi-backend",
     "python3-zstandard",
     "python3-libnbd",
     "lxc",
@@ -58,6 +60,7 @@ lxc.net.0.ipv4.address = {address}/24
 lxc.mount.auto = cgroup:rw:force proc:rw sys:rw
 lxc.cap.drop =
 lxc.autodev = 1
+lxc.pty.max = 1024
 lxc.apparmor.profile = unconfined
 lxc.signal.halt = SIGRTMIN+3
 lxc.mount.entry = proc dev/.lxc/proc proc create=dir,optional 0 0
