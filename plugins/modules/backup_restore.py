@@ -251,19 +251,16 @@ def restore(module: AnsibleModule, host: Host) -> dict[str, Any]:
     result = plan_restore(host, request)
     if result.changed and not module.check_mode:
         result = run_restore(host, request, ModuleReporter(module))
+    else:
+        for warning in result.warnings:
+            module.warn(warning)
     answer = result.to_dict()
-    for warning in result.warnings:
-        module.warn(warning)
     return {"changed": result.changed, "restore": answer, "diff": restore_difference(answer)}
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={**OPTIONS, **location_spec()}, supports_check_mode=True)
-    if not module.check_mode:
-        from ansible_collections.holdfast.virt.plugins.module_utils.support.respawn import use_node_interpreter
-
-        use_node_interpreter()
-    finish(module, lambda host: restore(module, host), partial="restore")
+    finish(module, lambda host: restore(module, host), partial="restore", touches_guests=True)
 
 
 if __name__ == "__main__":

@@ -257,6 +257,8 @@ def backup(module: AnsibleModule, host: Host) -> dict[str, Any]:
     plan = plan_backup(host, request)
     diff = backup_difference(plan.to_dict())
     if module.check_mode or not plan.changed:
+        for warning in [*plan.warnings, *(text for guest in plan.guests for text in guest.warnings)]:
+            module.warn(warning)
         return {"changed": plan.changed, "run": plan.to_dict(), "diff": diff}
     result = run_backup(host, request, ModuleReporter(module))
     failed = [guest for guest in result.guests if guest.status not in ("ok", "fresh")]
@@ -292,11 +294,7 @@ def main() -> None:
     )
     if not (module.params["force"] or module.params["max_age"]):
         module.fail_json(msg="say when to back up: set max_age (for example 20h), or force=true for a backup now")
-    if not module.check_mode:
-        from ansible_collections.holdfast.virt.plugins.module_utils.support.respawn import use_node_interpreter
-
-        use_node_interpreter()
-    finish(module, lambda host: backup(module, host), partial="run")
+    finish(module, lambda host: backup(module, host), partial="run", touches_guests=True)
 
 
 if __name__ == "__main__":

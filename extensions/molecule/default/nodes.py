@@ -218,6 +218,8 @@ def down(folder: str, names: list[str]) -> None:
             if os.path.isfile(os.path.join(nodes, name, "config")):
                 inside("lxc-stop", "-P", nodes, "-n", name, "--kill", check=False)
         run("ip", "netns", "delete", NAMESPACE)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(f"/run/{NAMESPACE}")
     shutil.rmtree(nodes, ignore_errors=True)
     for name in ("id", "id.pub", "ssh"):
         with contextlib.suppress(FileNotFoundError):

@@ -23,12 +23,23 @@ def make_host(params: dict[str, Any]) -> Host:
     )
 
 
-def finish(module: AnsibleModule, body: Callable[[Host], dict[str, Any]], partial: str = "result") -> None:
+def finish(
+    module: AnsibleModule,
+    body: Callable[[Host], dict[str, Any]],
+    *,
+    partial: str = "result",
+    touches_guests: bool = False,
+) -> None:
     """Run ``body`` and end the module with what it returns.
 
-    A failure of the engine fails the task with the message, the remedy as ``hint``, the stable ``code``, and what was
+    With ``touches_guests`` the libraries that talk to guests and move their data are needed, and the module starts
+    again under the node's own interpreter when this one lacks them. A failure of the engine fails the task with the message, the remedy as ``hint``, the stable ``code``, and what was
     achieved so far under the key ``partial``, for rescue blocks.
     """
+    if touches_guests:
+        from ansible_collections.holdfast.virt.plugins.module_utils.support.respawn import use_node_interpreter
+
+        use_node_interpreter()
     try:
         result = body(make_host(module.params))
     except HoldfastError as exc:
