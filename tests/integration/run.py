@@ -17,9 +17,10 @@ import sys
 import tempfile
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-REPOSITORY = os.path.dirname(os.path.dirname(HERE))
-TARGETS = os.path.join(HERE, "targets")
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, REPOSITORY)
+
+from tests.integration.playbooks import TARGETS, environment, lab, playbook_command  # noqa: E402
 
 
 def targets() -> list[str]:
@@ -36,35 +37,6 @@ def needs_lab(name: str) -> bool:
     """Whether a target works on the guests of the laboratory."""
     with open(os.path.join(TARGETS, name, "meta", "main.yml"), encoding="utf-8") as stream:
         return "setup_lab" in stream.read()
-
-
-def environment(scratch: str) -> dict[str, str]:
-    """The environment of Ansible: this checkout as the collection, nothing of the user's configuration."""
-    parent = os.path.join(scratch, "ansible_collections", "holdfast")
-    os.makedirs(parent, exist_ok=True)
-    link = os.path.join(parent, "virt")
-    if not os.path.islink(link):
-        os.symlink(REPOSITORY, link)
-    config = os.path.join(scratch, "ansible.cfg")
-    with open(config, "w", encoding="utf-8") as stream:
-        stream.write(
-            "[defaults]\nretry_files_enabled = false\ninterpreter_python = "
-            f"{sys.executable}\nlocalhost_warning = false\nnocows = true\ndeprecation_warnings = false\n"
-            "[inventory]\ninventory_unparsed_warning = false\n"
-        )
-    return {
-        **os.environ,
-        "ANSIBLE_CONFIG": config,
-        "ANSIBLE_COLLECTIONS_PATH": scratch,
-        "ANSIBLE_ROLES_PATH": TARGETS,
-        "ANSIBLE_LOCAL_TEMP": os.path.join(scratch, "tmp"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-def playbook_command() -> str:
-    """The ansible-playbook of the interpreter that runs this."""
-    return os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
 
 
 def run_target(name: str, scratch: str, env: dict[str, str], verbose: bool) -> bool:
@@ -91,11 +63,6 @@ def run_target(name: str, scratch: str, env: dict[str, str], verbose: bool) -> b
     sys.stdout.write(f"{'ok' if good else 'FAILED':7}{name} ({time.monotonic() - began:.1f} s)\n")
     sys.stdout.flush()
     return good
-
-
-def lab(verb: str, root: str) -> None:
-    """Start or stop the laboratory below ``root``."""
-    subprocess.run([sys.executable, "-m", "tests.lab", verb, "--root", root], cwd=REPOSITORY, check=True)
 
 
 def main() -> int:

@@ -33,7 +33,9 @@ def finish(
     """Run ``body`` and end the module with what it returns.
 
     With ``touches_guests`` the libraries that talk to guests and move their data are needed, and the module starts
-    again under the node's own interpreter when this one lacks them. A failure of the engine fails the task with the message, the remedy as ``hint``, the stable ``code``, and what was
+    again under the node's own interpreter when this one lacks them.
+
+    A failure of the engine fails the task with the message, the remedy as ``hint``, the stable ``code``, and what was
     achieved so far under the key ``partial``, for rescue blocks.
     """
     if touches_guests:
