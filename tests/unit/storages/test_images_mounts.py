@@ -1,0 +1,95 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Volumes of guests on a file storage, and what is mounted where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engine.errors import StorageError, UsageError
+from engine.storages import images, mounts
+from engine.storages.images import ImageFolder
+
+
+def test_ids_lead_to_paths(tmp_path: Path) -> None:
+    folder = ImageFolder("local", "/srv")
+    assert folder.locate("100/vm-100-disk-0.qcow2") == ("/srv/images/100/vm-100-disk-0.qcow2", "qcow2")
+    assert folder.locate("101/subvol-101-disk-0.subvol") == ("/srv/images/101/subvol-101-disk-0.subvol", "subvol")
+    assert folder.locate("100/base-100-disk-0.raw/101/vm-101-disk-0.qcow2")[0] == "/srv/images/101/vm-101-disk-0.qcow2"
+    assert folder.locate("iso/debian.iso") == ("/srv/template/iso/debian.iso", "raw")
+    for bad in ("100/../x", "../etc/passwd", "100/..", "vm-100-disk-0.raw", "iso/../../x", "", "100/"):
+        with pytest.raises(UsageError):
+            folder.locate(bad)
+
+
+def test_new_volumes_take_the_next_free_number(tmp_path: Path) -> None:
+    folder = ImageFolder("local", str(tmp_path))
+    first = folder.next_volume(200, "qcow2")
+    assert first == "local:200/vm-200-disk-0.qcow2"
+    assert folder.next_volume(200, "raw", frozenset({first})) == "local:200/vm-200-disk-1.raw"
+    path = folder.create("200/vm-200-disk-0.qcow2")
+    assert Path(path).is_file()
+    assert folder.next_volume(200, "raw") == "local:200/vm-200-disk-1.raw"
+    with pytest.raises(StorageError, match="exists already"):
+        folder.create("200/vm-200-disk-0.qcow2")
+    folder.create("200/subvol-200-disk-1.subvol")
+    (tmp_path / "images" / "200" / "notes.txt").write_text("x", encoding="utf-8")
+    assert folder.list_volumes(200) == ["local:200/subvol-200-disk-1.subvol", "local:200/vm-200-disk-0.qcow2"]
+
+
+def test_freeing_removes_files_and_trees_and_is_repeatable(tmp_path: Path) -> None:
+    folder = ImageFolder("local", str(tmp_path))
+    tree = Path(folder.create("200/subvol-200-disk-0.subvol"))
+    (tree / "etc").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("x", encoding="utf-8")
+    (tree / "etc" / "link").symlink_to(outside)
+    folder.free("200/subvol-200-disk-0.subvol")
+    folder.free("200/subvol-200-disk-0.subvol")
+    images.undo_volume({"path": str(tree)})
+    assert not (tmp_path / "images" / "200").exists()
+    assert (outside / "file").exists()
+
+
+def test_a_volume_with_something_mounted_inside_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ImageFolder("local", str(tmp_path))
+    tree = Path(folder.create("200/subvol-200-disk-0.subvol"))
+    table = tmp_path / "mountinfo"
+    table.write_text(f"36 35 0:3 / {tree}/mnt rw - ext4 /dev/sdb rw\n", encoding="utf-8")
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(table))
+    with pytest.raises(StorageError, match="is mounted inside it"):
+        folder.free("200/subvol-200-disk-0.subvol")
+    assert tree.exists()
+
+
+def test_mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "with blank"
+    place.mkdir()
+    escaped = str(place).replace(" ", "\\040")
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"36 22 0:3 / {escaped} rw - nfs4 server:/x rw\n"
+        f"37 36 0:3 / {escaped}/below rw master:1 - tmpfs tmpfs rw\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(mounts, "MOUNTINFO", str(table))
+    assert mounts.is_mount_point(str(place))
+    assert not mounts.is_mount_point(str(tmp_path))
+    assert mounts.filesystem_type(str(place / "x")) == "nfs4"
+    assert mounts.filesystem_type(str(tmp_path)) == "ext4"
+    assert mounts.mounts_below(str(place)) == [f"{place}/below"]
+
+
+def test_kind_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert mounts.kind_of(str(tmp_path)) == "dir"
+    assert mounts.kind_of(str(tmp_path / "file")) == "other"
+    assert mounts.kind_of(str(tmp_path / "none")) == "missing"
+    monkeypatch.setattr(mounts, "REACH_SECONDS", 0.05)
+    monkeypatch.setattr(mounts.os.path, "isdir", lambda path: __import__("time").sleep(0.5))
+    assert mounts.kind_of(str(tmp_path)) == "unreachable"
