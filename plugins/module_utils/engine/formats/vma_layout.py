@@ -1,0 +1,131 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The VMA archive format, version 1: constants, records and the bookkeeping that writer and reader share.
+
+An archive is a header followed by extents until the end of the file. Everything is big endian, except the length in
+front of each blob, which is little endian. Sizes are bytes unless a name says clusters or blocks.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import Union
+
+BLOCK = 4096
+CLUSTER = 65536
+BLOCKS_PER_CLUSTER = CLUSTER // BLOCK
+FULL_MASK = 0xFFFF
+
+MAGIC = b"VMA\0"
+EXTENT_MAGIC = b"VMAE"
+HEADER_FIXED = 12288
+HEADER_MAX = 524288
+EXTENT_HEADER = 512
+EXTENT_SLOTS = 59
+#: Slots the stock writer fills; a writer that wants the same bytes must do the same.
+EXTENT_SLOTS_USED = 58
+EXTENT_MAX_BLOCKS = EXTENT_SLOTS * BLOCKS_PER_CLUSTER
+#: Reading a disk in pieces of this size lets the writer pass them on without a copy.
+EXTENT_BYTES = EXTENT_SLOTS_USED * CLUSTER
+MAX_CONFIGS = 256
+MAX_DEVICES = 254
+MAX_BLOB = 65535
+MAX_CLUSTERS = 1 << 32
+VMSTATE = "vmstate"
+
+#: magic, version, uuid, ctime, md5, blob_buffer_offset, blob_buffer_size, header_size
+HEADER = struct.Struct(">4sI16sq16sIII")
+HEADER_MD5 = slice(32, 48)
+CONFIG_NAMES_AT = 2044
+CONFIG_DATA_AT = 3068
+CONFIG_POINTERS = struct.Struct(">256I")
+DEVICES_AT = 4096
+DEVICE = struct.Struct(">I4xQ16x")
+BLOB_LENGTH = struct.Struct("<H")
+#: magic, reserved, block_count, uuid, md5
+EXTENT = struct.Struct(">4sHH16s16s")
+EXTENT_MD5 = slice(24, 40)
+#: mask, reserved, device id, cluster number
+SLOT = struct.Struct(">HBBI")
+SLOTS_AT = 40
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One disk (or the RAM state) in an archive; ``size`` in bytes."""
+
+    dev_id: int
+    name: str
+    size: int
+
+    @property
+    def clusters(self) -> int:
+        return -(-self.size // CLUSTER)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an archive says about itself; ``ctime`` in seconds since the epoch."""
+
+    uuid: bytes
+    ctime: int
+    configs: tuple[tuple[str, bytes], ...]
+    devices: tuple[Device, ...]
+    header_size: int
+
+    def config(self, name: str) -> bytes | None:
+        """Content of the first config of that name."""
+        return next((data for config, data in self.configs if config == name), None)
+
+    def device(self, name: str) -> Device | None:
+        return next((device for device in self.devices if device.name == name), None)
+
+
+def checksum(record: Buffer, where: slice) -> bytes:
+    """MD5 of a header record whose checksum field (``where``) counts as zeros."""
+    zeroed = bytearray(record)
+    zeroed[where] = bytes(where.stop - where.start)
+    # MD5 is what the format prescribes; it guards against accidents, not attacks.
+    return hashlib.md5(zeroed, usedforsecurity=False).digest()
+
+
+class Coverage:
+    """Which numbers of ``0..n-1`` were seen, as sorted, merged ranges: small for any archive that people make."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, first: int, count: int) -> int | None:
+        """Mark ``count`` numbers from ``first``; returns one that was marked before, or ``None`` if all is well."""
+        end = first + count
+        at = bisect.bisect_right(self._starts, first)
+        if at and self._ends[at - 1] > first:
+            return first
+        if at < len(self._starts) and self._starts[at] < end:
+            return self._starts[at]
+        joins_left = at > 0 and self._ends[at - 1] == first
+        joins_right = at < len(self._starts) and self._starts[at] == end
+        if joins_left and joins_right:
+            self._ends[at - 1] = self._ends[at]
+            del self._starts[at], self._ends[at]
+        elif joins_left:
+            self._ends[at - 1] = end
+        elif joins_right:
+            self._starts[at] = first
+        else:
+            self._starts.insert(at, first)
+            self._ends.insert(at, end)
+        return None
+
+    def first_gap(self, total: int) -> int | None:
+        """The lowest number below ``total`` that was never marked, or ``None``."""
+        covered = self._ends[0] if self._starts and self._starts[0] == 0 else 0
+        return covered if covered < total else None

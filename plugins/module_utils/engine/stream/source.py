@@ -1,0 +1,197 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading an archive file: decompression by its name's ending, damage found, bandwidth limit.
+
+``zst`` archives with a seek table are decompressed by several threads at once; other archives run through the usual
+programs, which check the data's own checksums.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Iterator, Union
+
+from ..errors import IntegrityError, StorageError
+from ..formats import seekable
+from ..formats.seekable import Frame, SeekTable
+from .children import Child, decompress_argv, pipe_size, stream_fd
+from .files import cpu_count
+from .limit import Limiter
+from .zstd import frame_decompressor
+
+Writable = Union[bytearray, memoryview]
+
+
+class Source:
+    """An archive's uncompressed bytes from first to last; a context manager."""
+
+    def __init__(self, fd: int, path: str, bwlimit_kib: int) -> None:
+        self._fd = fd
+        self.path = path
+        self.position = 0
+        self._limiter = Limiter(bwlimit_kib)
+        self._closed = False
+
+    def readinto(self, buffer: Writable) -> int:
+        """Fill ``buffer``; less than its size only at the end of the archive.
+
+        :raises IntegrityError: the archive is damaged or cut short.
+        :raises StorageError: the file cannot be read.
+        """
+        view = memoryview(buffer).cast("B")
+        done = 0
+        try:
+            while done < len(view):
+                got = self._some(view[done:])
+                if not got:
+                    break
+                done += got
+        except OSError as exc:
+            raise StorageError(f"cannot read {self.path} at byte {self.position + done}: {exc.strerror}") from exc
+        self.position += done
+        self._limiter.take(done)
+        return done
+
+    def read(self, size: int) -> bytes:
+        """The next ``size`` bytes; fewer only at the end. Errors as :meth:`readinto`."""
+        buffer = bytearray(size)
+        got = self.readinto(buffer)
+        return bytes(buffer[:got]) if got < size else bytes(buffer)
+
+    def close(self) -> None:
+        """Let go of the file; what was not read is not checked."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+            os.close(self._fd)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _some(self, view: memoryview) -> int:
+        """Read some bytes; 0 at the end. This one serves archives without compression."""
+        return os.readv(self._fd, [view])
+
+    def _release(self) -> None:
+        pass
+
+
+class FrameSource(Source):
+    """Frames of a seekable archive, decompressed ahead in threads."""
+
+    def __init__(self, fd: int, path: str, bwlimit_kib: int, table: SeekTable) -> None:
+        super().__init__(fd, path, bwlimit_kib)
+        self._decompress = frame_decompressor()
+        threads = cpu_count()
+        self._pool = ThreadPoolExecutor(threads, "decompress")
+        self._frames: Iterator[Frame] = table.frames()
+        # Frames in flight are bounded by number and by size, because a hostile table may name large ones.
+        self._ahead = min(threads + 1, max(1, 256 * 1024 * 1024 // max(1, table.longest)))
+        self._pending: deque[Future[bytes]] = deque()
+        self._current = memoryview(b"")
+
+    def _some(self, view: memoryview) -> int:
+        while not self._current:
+            self._fill()
+            if not self._pending:
+                return 0
+            self._current = memoryview(self._pending.popleft().result())
+            self._fill()
+        part = self._current[: len(view)]
+        view[: len(part)] = part
+        self._current = self._current[len(part) :]
+        return len(part)
+
+    def _fill(self) -> None:
+        while len(self._pending) < self._ahead:
+            frame = next(self._frames, None)
+            if frame is None:
+                return
+            self._pending.append(self._pool.submit(self._load, frame))
+
+    def _load(self, frame: Frame) -> bytes:
+        what = f"the frame at byte {frame.offset} of {self.path}"
+        data = os.pread(self._fd, frame.size, frame.offset)
+        if len(data) != frame.size:
+            raise IntegrityError(f"{what} is cut short: {len(data)} of {frame.size} bytes")
+        if seekable.is_skippable(data):
+            if frame.length:
+                raise IntegrityError(f"{what} holds no data, but the seek table says {frame.length} bytes")
+            return b""
+        return self._decompress(data, frame.length, what)
+
+    def _release(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class ChildSource(Source):
+    """A decompressor program that reads the archive file itself."""
+
+    def __init__(self, fd: int, path: str, bwlimit_kib: int, compression: str) -> None:
+        super().__init__(fd, path, bwlimit_kib)
+        self._child = Child(decompress_argv(compression), stdin=fd, stdout=subprocess.PIPE)
+        self._pipe = stream_fd(self._child.process.stdout)
+        pipe_size(self._pipe, 1 << 20)
+        self._ended = False
+
+    def _some(self, view: memoryview) -> int:
+        got = os.readv(self._pipe, [view])
+        if not got and not self._ended:
+            self._ended = True
+            trouble = self._child.wait()
+            if trouble:
+                raise IntegrityError(f"{self.path} is damaged or cut short: {self._child.name}: {trouble}")
+        return got
+
+    def _release(self) -> None:
+        self._child.kill()
+
+
+def read_seek_table(fd: int) -> SeekTable | None:
+    """The seek table of an open zstd archive; ``None`` if it has none that fits the file."""
+    size = os.fstat(fd).st_size
+    footer = os.pread(fd, seekable.FOOTER.size, max(0, size - seekable.FOOTER.size))
+    length = seekable.table_size(footer)
+    if length is None or length > size:
+        return None
+    try:
+        return seekable.parse_table(os.pread(fd, length, size - length), size)
+    except IntegrityError:
+        # The frames are complete without it; read as a stream, everything in them is still checked.
+        return None
+
+
+def open_source(path: str, bwlimit_kib: int = 0) -> Source:
+    """Start reading an archive; the compression follows from the ending of ``path``.
+
+    :param bwlimit_kib: KiB per second of uncompressed data; 0 means no limit.
+    :raises StorageError: the file cannot be opened.
+    :raises DependencyError: the library or program for this compression is missing.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise StorageError(f"cannot open {path}: {exc.strerror}") from exc
+    try:
+        suffix = os.path.splitext(path)[1][1:]
+        if suffix == "zst":
+            table = read_seek_table(fd)
+            if table is not None:
+                return FrameSource(fd, path, bwlimit_kib, table)
+        if suffix in ("zst", "gz", "lzo"):
+            return ChildSource(fd, path, bwlimit_kib, suffix)
+        return Source(fd, path, bwlimit_kib)
+    except BaseException:
+        os.close(fd)
+        raise
