@@ -10,8 +10,8 @@ import hashlib
 
 import pytest
 from engine.errors import IntegrityError, UsageError
-from engine.formats.vma_layout import CLUSTER, EXTENT_BYTES, Buffer
-from engine.formats.vma_writer import VmaWriter, mask_ranges
+from engine.formats.vma_layout import CLUSTER, EXTENT_BYTES, Buffer, mask_ranges
+from engine.formats.vma_writer import VmaWriter
 
 UUID = bytes(range(16))
 CTIME = 1700000000

@@ -68,6 +68,11 @@ class SeekTable:
     def longest(self) -> int:
         return max(self._lengths, default=0)
 
+    @property
+    def largest(self) -> int:
+        """Bytes in the file of the largest frame that holds data."""
+        return max((size for size, length in zip(self._sizes, self._lengths) if length), default=0)
+
     def frames(self) -> Iterator[Frame]:
         offset = start = 0
         for size, length in zip(self._sizes, self._lengths):
@@ -89,12 +94,12 @@ def skippable_frame(magic: int, body: bytes) -> bytes:
     return FRAME_HEAD.pack(magic, len(body)) + body
 
 
-def is_skippable(frame: bytes) -> bool:
-    """Whether this is one whole skippable frame."""
-    if len(frame) < FRAME_HEAD.size:
-        return False
-    magic, length = FRAME_HEAD.unpack_from(frame)
-    return magic & 0xFFFFFFF0 == SKIPPABLE_FIRST and int(length) == len(frame) - FRAME_HEAD.size
+def skippable_size(head: bytes) -> int | None:
+    """Size of a whole skippable frame, from its first 8 bytes; ``None`` if it holds data (or is cut short)."""
+    if len(head) < FRAME_HEAD.size:
+        return None
+    magic, length = FRAME_HEAD.unpack_from(head)
+    return FRAME_HEAD.size + int(length) if magic & 0xFFFFFFF0 == SKIPPABLE_FIRST else None
 
 
 def table_size(footer: bytes) -> int | None:
@@ -124,6 +129,7 @@ def parse_table(raw: bytes, file_size: int) -> SeekTable:
         table.add(*FRAME_HEAD.unpack_from(raw, at))
     if table.file_bytes + len(raw) != file_size:
         raise IntegrityError("the seek table at the end of the archive is damaged: it describes another file size")
-    if table.longest > MAX_FRAME_BYTES:
-        raise IntegrityError(f"the seek table names a frame of {table.longest} bytes, more than {MAX_FRAME_BYTES}")
+    longest = max(table.longest, table.largest)
+    if longest > MAX_FRAME_BYTES:
+        raise IntegrityError(f"the seek table names a frame of {longest} bytes, more than {MAX_FRAME_BYTES}")
     return table

@@ -96,6 +96,22 @@ def checksum(record: Buffer, where: slice) -> bytes:
     return hashlib.md5(zeroed, usedforsecurity=False).digest()
 
 
+def mask_ranges(mask: int) -> list[tuple[int, int]]:
+    """The set bits of a mask as ``(first, end)`` ranges of blocks, ascending."""
+    ranges = []
+    block = 0
+    while mask >> block:
+        if mask >> block & 1:
+            end = block
+            while mask >> end & 1:
+                end += 1
+            ranges.append((block, end))
+            block = end
+        else:
+            block += 1
+    return ranges
+
+
 class Coverage:
     """Which numbers of ``0..n-1`` were seen, as sorted, merged ranges: small for any archive that people make."""
 

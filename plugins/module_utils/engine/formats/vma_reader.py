@@ -11,8 +11,7 @@ from typing import Iterator, Protocol
 
 from ..errors import IntegrityError
 from . import vma_layout as vma
-from .vma_layout import BLOCK, CLUSTER, FULL_MASK, Coverage, Device, Header
-from .vma_writer import mask_ranges
+from .vma_layout import BLOCK, CLUSTER, FULL_MASK, Coverage, Device, Header, mask_ranges
 
 
 class ByteStream(Protocol):

@@ -10,7 +10,7 @@ from typing import Callable, Iterable, Protocol
 
 from ..errors import IntegrityError, UsageError
 from . import vma_layout as vma
-from .vma_layout import BLOCK, BLOCKS_PER_CLUSTER, CLUSTER, FULL_MASK, Buffer, Coverage, Device
+from .vma_layout import BLOCK, BLOCKS_PER_CLUSTER, CLUSTER, FULL_MASK, Buffer, Coverage, Device, mask_ranges
 
 _ZERO_BLOCK = bytes(BLOCK)
 _ZERO_CLUSTER = bytes(CLUSTER)
@@ -262,19 +262,3 @@ def _mask(data: bytes | bytearray, at: int, probe: bytes) -> int:
         if not probe[block] and data.startswith(_ZERO_BLOCK, at + block * BLOCK):
             mask &= ~(1 << block)
     return mask
-
-
-def mask_ranges(mask: int) -> list[tuple[int, int]]:
-    """The set bits of a mask as ``(first, end)`` ranges of blocks, ascending."""
-    ranges = []
-    block = 0
-    while mask >> block:
-        if mask >> block & 1:
-            end = block
-            while mask >> end & 1:
-                end += 1
-            ranges.append((block, end))
-            block = end
-        else:
-            block += 1
-    return ranges
