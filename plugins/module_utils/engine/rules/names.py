@@ -38,17 +38,6 @@ class ArchiveName:
     filename: str
 
 
-def local_epoch(year: int, month: int, day: int, hour: int, minute: int, second: int, tz: tzinfo | None) -> int:
-    """Seconds since 1970 of a local time (``tz=None``: the node's zone).
-
-    A repeated time is its first instant; a skipped one is read with the offset valid before the change.
-
-    :raises ValueError: there is no such date.
-    """
-    when = datetime(year, month, day, hour, minute, second, tzinfo=tz)
-    return int(when.timestamp())
-
-
 def parse_archive_name(name: str, tz: tzinfo | None = None) -> ArchiveName:
     """Parse a standard archive name; leading folders are ignored.
 
@@ -63,7 +52,9 @@ def parse_archive_name(name: str, tz: tzinfo | None = None) -> ArchiveName:
         )
     kind, vmid, *when = match.groups()[:8]
     try:
-        time = local_epoch(*(int(part) for part in when), tz=tz)  # type: ignore[misc]
+        year, month, day, hour, minute, second = (int(part) for part in when)
+        # A repeated local time is its first instant; a skipped one is read with the offset valid before the change.
+        time = int(datetime(year, month, day, hour, minute, second, tzinfo=tz).timestamp())
     except (ValueError, OverflowError) as exc:
         raise UsageError(f"{filename!r} is not a standard archive name: {exc}") from exc
     tgz, ext, compression = match.groups()[8:]
