@@ -1,0 +1,303 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A folder of archives in the layout of Proxmox VE's ``dump`` folder, with the companions of each archive.
+
+Beside ``vzdump-qemu-100-2026_03_10-02_00_00.vma.zst`` stand ``….vma.zst.notes``, ``….vma.zst.protected`` and, without
+the archive's extension, ``….log``. An archive that is being written ends in ``.dat`` and is never listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from dataclasses import dataclass, replace
+from typing import Any, Mapping
+
+from ..errors import StorageError, UsageError
+from ..rules.names import ArchiveName, parse_archive_name
+from ..system.files import fsync_dir, read_text, write_atomic
+from ..system.undo import UndoStack
+
+_LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
+_KNOWN = re.compile(r"^vzdump-(lxc|openvz|qemu)-.+")
+_VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
+
+PARTIAL = "storage.partial"
+"""Undo kind: a partial archive and the companions that were written ahead of it."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive on a storage.
+
+    :param name: parsed file name; ``None`` when it does not have the standard form (such files are never pruned).
+    :param kind: ``qemu``, ``lxc`` or ``unknown``.
+    :param time: seconds since 1970, from the name if it is standard, else of the last inode change.
+    :param format: extension without the first dot (``vma.zst``).
+    :param notes: the whole text, empty when there is none; :param log: path of the log, if there is one.
+    """
+
+    storage: str
+    volid: str
+    path: str
+    filename: str
+    name: ArchiveName | None
+    kind: str
+    vmid: int | None
+    time: float
+    size: int
+    format: str
+    notes: str
+    protected: bool
+    log: str | None
+
+
+class DumpFolder:
+    """The archives of one storage.
+
+    :param storage: name of the storage, for volume ids and messages.
+    :param path: the folder.
+    :param max_protected: how many archives of one guest may be protected; negative means any number.
+    """
+
+    def __init__(self, storage: str, path: str, max_protected: int = -1) -> None:
+        self.storage = storage
+        self.path = path
+        self.max_protected = max_protected
+
+    def list_archives(self, vmid: int | None = None, kind: str | None = None) -> list[Archive]:
+        """Complete archives in the order of their file names.
+
+        :raises StorageError: the folder cannot be read.
+        """
+        try:
+            names = sorted(os.listdir(self.path))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StorageError(f"cannot list the archives in {self.path}: {exc.strerror}") from exc
+        found = [archive for archive in map(self._look, names) if archive is not None]
+        return [
+            archive
+            for archive in found
+            if (vmid is None or archive.vmid == vmid) and (kind is None or archive.kind == kind)
+        ]
+
+    def find(self, filename: str) -> Archive:
+        """The archive of that file name.
+
+        :raises StorageError: there is none.
+        """
+        archive = self._look(filename) if os.path.basename(filename) == filename else None
+        if archive is None:
+            raise StorageError(
+                f"there is no archive {filename!r} on storage {self.storage!r}",
+                hint=f"`holdfast archives --storage {self.storage}` lists them",
+            )
+        return archive
+
+    def describe(self, filename: str) -> Archive | None:
+        """The archive of that file name, or ``None`` when there is no such file or it is not an archive's name."""
+        return self._look(filename)
+
+    def partial_path(self, name: ArchiveName) -> str:
+        """Where an archive is written before it is complete: the last suffix replaced by ``.dat``."""
+        return os.path.join(self.path, os.path.splitext(name.filename)[0] + ".dat")
+
+    def final_path(self, name: ArchiveName) -> str:
+        return os.path.join(self.path, name.filename)
+
+    def log_path(self, name: ArchiveName) -> str:
+        """The log beside an archive: its name without any archive extension."""
+        return os.path.join(self.path, _LISTED.sub("", name.filename) + ".log")
+
+    def begin(self, name: ArchiveName, undo: UndoStack) -> tuple[str, int]:
+        """Reserve the partial file of a new archive.
+
+        :returns: its path and the undo token that :meth:`commit` closes.
+        :raises StorageError: an archive of that name exists already, or the file cannot be created.
+        """
+        partial, final = self.partial_path(name), self.final_path(name)
+        if os.path.lexists(final):
+            raise StorageError(
+                f"cannot write archive {final}: it exists already", hint="archives are never overwritten; try again"
+            )
+        token = undo.push(PARTIAL, partial=partial, final=final)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+        except OSError as exc:
+            raise StorageError(
+                f"cannot create {partial}: {exc.strerror}", hint=f"check the file system of {self.path}"
+            ) from exc
+        return partial, token
+
+    def commit(
+        self, name: ArchiveName, undo: UndoStack, token: int, *, notes: str = "", protected: bool = False
+    ) -> Archive:
+        """Make a complete partial file appear as archive, together with its companions.
+
+        Notes and protection are written before the archive gets its name, so that it never exists without them.
+
+        :raises StorageError: the name is taken, or the file system refused; nothing appears then.
+        """
+        partial, final = self.partial_path(name), self.final_path(name)
+        try:
+            _sync(partial)
+            if notes:
+                write_atomic(final + ".notes", notes)
+            if protected:
+                write_atomic(final + ".protected", b"")
+            _publish(partial, final)
+            fsync_dir(self.path)
+        except FileExistsError as exc:
+            raise StorageError(f"cannot name the new archive {final}: it exists already") from exc
+        except OSError as exc:
+            raise StorageError(f"cannot complete the archive {final}: {exc.strerror or exc}") from exc
+        undo.drop(token)
+        return self.find(name.filename)
+
+    def remove(self, archive: Archive) -> None:
+        """Remove an archive, its notes and its log.
+
+        :raises StorageError: it is protected, or cannot be removed.
+        """
+        if os.path.lexists(archive.path + ".protected"):
+            raise StorageError(
+                f"cannot remove archive {archive.volid}: it is protected", hint="take its protection away first"
+            )
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(archive.path)
+            companions = [archive.path + ".notes"]
+            if archive.name is not None:
+                companions.append(self.log_path(archive.name))
+            for companion in companions:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(companion)
+            fsync_dir(self.path)
+        except OSError as exc:
+            raise StorageError(f"cannot remove archive {archive.volid}: {exc.strerror}") from exc
+
+    def set_notes(self, archive: Archive, notes: str) -> None:
+        """Replace the notes; an empty text removes them."""
+        path = archive.path + ".notes"
+        try:
+            if notes:
+                write_atomic(path, notes)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        except OSError as exc:
+            raise StorageError(f"cannot change the notes of {archive.volid}: {exc.strerror}") from exc
+
+    def set_protected(self, archive: Archive, protected: bool) -> None:
+        """Protect an archive from removal, or take the protection away.
+
+        :raises StorageError: the guest has as many protected archives as the storage allows.
+        """
+        path = archive.path + ".protected"
+        try:
+            if not protected:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            elif not os.path.lexists(path):
+                if archive.vmid is not None:
+                    self.check_protected_limit(archive.kind, archive.vmid)
+                write_atomic(path, b"")
+        except OSError as exc:
+            raise StorageError(f"cannot change the protection of {archive.volid}: {exc.strerror}") from exc
+
+    def check_protected_limit(self, kind: str, vmid: int) -> None:
+        """:raises StorageError: one more protected archive of this guest would be too many."""
+        if self.max_protected < 0:
+            return
+        count = sum(archive.protected for archive in self.list_archives(vmid, kind))
+        if count >= self.max_protected:
+            raise StorageError(
+                f"the number of protected backups per guest is limited to {self.max_protected}"
+                f" on storage {self.storage!r}, and {kind} {vmid} has {count}",
+                hint="take the protection from an older archive, or raise max-protected-backups",
+            )
+
+    def put_log(self, name: ArchiveName, source: str) -> str:
+        """Copy a finished log beside the archive (also when the archive failed); returns its path."""
+        target = self.log_path(name)
+        shutil.copyfile(source, target)
+        return target
+
+    def _look(self, filename: str) -> Archive | None:
+        listed = _LISTED.search(filename)
+        path = os.path.join(self.path, filename)
+        if listed is None or filename.startswith(".") or not os.path.isfile(path):
+            return None
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return None
+        name = _standard_name(filename)
+        known = _KNOWN.match(filename)
+        inside = _VMID_INSIDE.search(filename)
+        log = None if name is None else self.log_path(name)
+        return Archive(
+            storage=self.storage,
+            volid=f"{self.storage}:backup/{filename}",
+            path=path,
+            filename=filename,
+            name=name,
+            kind=name.kind if name is not None else {"openvz": "lxc"}.get(known[1], known[1]) if known else "unknown",
+            vmid=name.vmid if name is not None else int(inside[1]) if inside else None,
+            time=name.time if name is not None else status.st_ctime,
+            size=status.st_size,
+            format=listed[1],
+            notes=read_text(path + ".notes") or "",
+            protected=os.path.lexists(path + ".protected"),
+            log=log if log is not None and os.path.exists(log) else None,
+        )
+
+
+def undo_partial(data: Mapping[str, Any]) -> None:
+    """Remove a partial archive; its companions too, unless the archive did get its name."""
+    final = str(data["final"])
+    doomed = [str(data["partial"])]
+    if not os.path.lexists(final):
+        doomed += [final + ".notes", final + ".protected"]
+    for path in doomed:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _standard_name(filename: str) -> ArchiveName | None:
+    try:
+        name = parse_archive_name(filename)
+    except UsageError:
+        return None
+    return replace(name, kind="lxc") if name.kind == "openvz" else name
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _publish(partial: str, final: str) -> None:
+    """Give the file its final name without ever replacing another one."""
+    try:
+        os.link(partial, final)
+    except FileExistsError:
+        raise
+    except OSError:
+        # File systems without hard links (CIFS, FAT): the guest's lock keeps others from taking the name in between.
+        if os.path.lexists(final):
+            raise FileExistsError(final) from None
+        os.rename(partial, final)
+    else:
+        os.unlink(partial)
