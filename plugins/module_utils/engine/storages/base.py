@@ -1,0 +1,89 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a storage is to the tasks, whatever its kind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from ..errors import StorageError
+from ..settings.storages import StorageDef
+from .dump import DumpFolder
+from .images import ImageFolder
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a caller wants to do with a storage.
+
+    :param content: content type it must be declared for (``backup``, ``images``, ``rootdir``); empty means any.
+    :param write: whether something is to be written.
+    """
+
+    content: str = ""
+    write: bool = False
+
+
+class Storage(ABC):
+    """A place for archives and volumes.
+
+    :ivar archives: the archives on it; :ivar volumes: the guests' volumes on it; usable after :meth:`activate`.
+    """
+
+    archives: DumpFolder
+    volumes: ImageFolder
+
+    def __init__(self, definition: StorageDef, node: str) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.node = node
+
+    def activate(self, need: Need) -> None:
+        """Make the storage usable on this node, creating its folders where the definition allows that.
+
+        :raises StorageError: it is disabled, not for this node, of the wrong content, or cannot be reached or written.
+        """
+        if self.definition.disable:
+            raise StorageError(
+                f"cannot use storage {self.name!r}: it is disabled", hint="remove 'disable' from its definition"
+            )
+        if self.definition.nodes and self.node not in self.definition.nodes:
+            raise StorageError(
+                f"cannot use storage {self.name!r}: it is not available on node {self.node!r}",
+                hint=f"it is declared for: {', '.join(self.definition.nodes)}",
+            )
+        if need.content and need.content not in self.definition.content:
+            raise StorageError(
+                f"cannot use storage {self.name!r} for content {need.content!r}:"
+                f" it is declared for {', '.join(self.definition.content) or 'none'}",
+                hint=f"add {need.content!r} to its 'content'",
+            )
+        self._activate(need)
+
+    @abstractmethod
+    def _activate(self, need: Need) -> None:
+        """What the kind does once the definition allows the use."""
+
+    @abstractmethod
+    def free_space(self) -> int:
+        """Bytes that may still be written."""
+
+    @abstractmethod
+    def total_space(self) -> int:
+        """Bytes that the storage can hold altogether."""
+
+    def check_space(self, need: int, purpose: str) -> None:
+        """Refuse early what cannot fit.
+
+        :param need: bytes; :param purpose: what they are for, for the message.
+        :raises StorageError: less than that is free.
+        """
+        free = self.free_space()
+        if free < need:
+            raise StorageError(
+                f"storage {self.name!r} has {free} bytes free, but {purpose} needs at least {need}",
+                hint="remove archives or volumes there, or use another storage",
+            )

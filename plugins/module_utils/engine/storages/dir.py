@@ -1,0 +1,118 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Storage kind ``dir``: a folder on this node, in Proxmox VE's layout."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import StorageError
+from ..settings.storages import StorageDef
+from .base import Need, Storage
+from .dump import DumpFolder
+from .images import ImageFolder
+from .mounts import is_mount_point, kind_of
+
+_SUBDIRS = {
+    "images": "images",
+    "rootdir": "private",
+    "backup": "dump",
+    "iso": "template/iso",
+    "vztmpl": "template/cache",
+    "snippets": "snippets",
+    "import": "import",
+}
+
+
+class DirStorage(Storage):
+    """A folder."""
+
+    def __init__(self, definition: StorageDef, node: str) -> None:
+        super().__init__(definition, node)
+        self.path = definition.path
+        limit = definition.max_protected_backups
+        self.archives = DumpFolder(self.name, self._folder("backup"), -1 if limit is None else limit)
+        self.volumes = ImageFolder(self.name, self.path)
+
+    def _folder(self, content: str) -> str:
+        relative = self.definition.content_dirs.get(content) or _SUBDIRS[content]
+        return os.path.join(self.path, relative)
+
+    def _activate(self, need: Need) -> None:
+        self._check_mounted()
+        self._check_base()
+        if need.write:
+            self._make_folders()
+            folder = self._folder(need.content) if need.content else self.path
+            self._check_writable(folder if os.path.isdir(folder) else self.path)
+
+    def _check_mounted(self) -> None:
+        """Before anything is created: else a missing disk would be replaced by a folder on the root file system."""
+        expected = self.definition.is_mountpoint
+        if not expected:
+            return
+        point = expected if isinstance(expected, str) else self.path
+        if kind_of(point) == "unreachable":
+            raise self._unusable(f"{point} does not answer", "check the mount behind it")
+        if not is_mount_point(point):
+            raise self._unusable(
+                f"{point} is expected to be a mount point, but nothing is mounted there",
+                f"mount it, or remove 'is_mountpoint' from the definition of {self.name!r}",
+            )
+
+    def _check_base(self) -> None:
+        kind = kind_of(self.path)
+        if kind == "missing" and self.definition.create_base_path:
+            try:
+                os.makedirs(self.path, exist_ok=True)
+            except OSError as exc:
+                raise self._unusable(
+                    f"{self.path} does not exist and cannot be created: {exc.strerror}", "create the directory"
+                ) from exc
+            kind = "dir"
+        if kind == "missing":
+            raise self._unusable(f"{self.path} does not exist", "create the directory, or mount what belongs there")
+        if kind == "other":
+            raise self._unusable(f"{self.path} is not a directory", f"correct 'path' of storage {self.name!r}")
+        if kind == "unreachable":
+            raise self._unusable(f"{self.path} does not answer", "check the mount behind it")
+
+    def _make_folders(self) -> None:
+        if not self.definition.create_subdirs:
+            return
+        seen: dict[str, str] = {}
+        for content in self.definition.content:
+            if content not in _SUBDIRS:
+                continue
+            folder = self._folder(content)
+            if seen.setdefault(folder, content) != content:
+                raise self._unusable(
+                    f"{folder} is used for both {seen[folder]} and {content}", "give each content type its own folder"
+                )
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except OSError as exc:
+                raise self._unusable(
+                    f"the folder {folder} for content {content!r} cannot be created: {exc.strerror}",
+                    "check owner, permissions, and whether the file system is mounted read-only",
+                ) from exc
+
+    def _check_writable(self, folder: str) -> None:
+        # Tells a read-only file system apart even for root, without writing anything.
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise self._unusable(
+                f"{folder} is not writable", "check owner, permissions, and whether the file system is read-only"
+            )
+
+    def free_space(self) -> int:
+        status = os.statvfs(self.path)
+        return status.f_bavail * status.f_frsize
+
+    def total_space(self) -> int:
+        status = os.statvfs(self.path)
+        return status.f_blocks * status.f_frsize
+
+    def _unusable(self, why: str, remedy: str) -> StorageError:
+        return StorageError(f"cannot use storage {self.name!r}: {why}", hint=remedy)

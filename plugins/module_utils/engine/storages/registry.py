@@ -1,0 +1,33 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every kind of storage that the engine can use. Add a kind by one entry here."""
+
+from __future__ import annotations
+
+from ..errors import StorageError
+from ..settings.storages import StorageDef
+from ..system.undo import Handler
+from .base import Storage
+from .dir import DirStorage
+from .dump import PARTIAL, undo_partial
+from .images import VOLUME, undo_volume
+
+KINDS: dict[str, type[Storage]] = {"dir": DirStorage}
+
+UNDO: dict[str, Handler] = {PARTIAL: undo_partial, VOLUME: undo_volume}
+
+
+def open_storage(definition: StorageDef, node: str) -> Storage:
+    """The storage behind a definition; nothing is touched until it is activated.
+
+    :raises StorageError: this kind cannot be used by this version.
+    """
+    kind = KINDS.get(definition.type)
+    if kind is None:
+        raise StorageError(
+            f"cannot use storage {definition.name!r}: its type {definition.type!r} is not supported by this version",
+            hint=f"supported types: {', '.join(sorted(KINDS))}",
+        )
+    return kind(definition, node)
