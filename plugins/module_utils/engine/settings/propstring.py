@@ -38,7 +38,7 @@ def parse_property_string(text: str, default_key: str | None = None) -> dict[str
 
 def format_property_string(values: Mapping[str, object], default_key: str | None = None) -> str:
     """The text of a mapping: the default key first and bare, the others in alphabetical order; booleans as 0/1."""
-    parts = [_text(values[default_key])] if default_key in values else []
+    parts = [_text(values[default_key])] if default_key is not None and default_key in values else []
     parts.extend(f"{key}={_text(values[key])}" for key in sorted(values) if key != default_key)
     return ",".join(parts)
 
