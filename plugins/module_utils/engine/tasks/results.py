@@ -345,7 +345,7 @@ class Change:
 
     :param before: the definition's keys before, ``None`` when it did not exist; :param after: the same afterwards.
     :param before_text: the section as it stands in the file; :param after_text: as it will stand there.
-    :param path: the file; :param text: that file's whole new content.
+    :param path: the file; :param text: that file's whole new content; :param base: its content when this was planned.
     """
 
     path: str
@@ -355,6 +355,7 @@ class Change:
     after_text: str
     text: str
     warnings: tuple[str, ...] = ()
+    base: str | None = None
 
     @property
     def changed(self) -> bool:
