@@ -1,0 +1,58 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a backup would take of a guest, read from its config alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..guests.model import GuestInfo
+from ..settings.ct_config import ct_mounts
+from ..settings.guest_config import GuestConfig
+from ..settings.vm_config import Drive, vm_disks
+from ..system.files import read_text
+from .restore_config import parse_size
+
+
+def read_guest_config(info: GuestInfo) -> GuestConfig:
+    """The guest's config as it is now.
+
+    :raises ConfigError: it cannot be understood.
+    """
+    return GuestConfig.parse(read_text(info.config_path) or "", info.config_path)
+
+
+def describe_volumes(info: GuestInfo) -> list[dict[str, Any]]:
+    """Every volume of a guest: ``key``, ``volid``, ``size`` (bytes or ``None``), ``included`` and ``reason``."""
+    config = read_guest_config(info)
+    if info.kind == "lxc":
+        return [
+            {
+                "key": mount.key,
+                "volid": mount.volume,
+                "size": parse_size(mount.options.get("size", "")),
+                "included": mount.included,
+                "reason": mount.reason,
+            }
+            for mount in ct_mounts(config)
+        ]
+    return [
+        {
+            "key": drive.key,
+            "volid": drive.volid,
+            "size": parse_size(drive.options.get("size", "")),
+            "included": drive.backup,
+            "reason": _reason(drive),
+        }
+        for drive in vm_disks(config)
+    ]
+
+
+def _reason(drive: Drive) -> str:
+    if drive.is_cloudinit:
+        return "made anew from the config"
+    if drive.is_cdrom:
+        return "a CD drive"
+    return "disk" if drive.backup else "backup is 0"
