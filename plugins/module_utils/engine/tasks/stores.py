@@ -131,4 +131,7 @@ def _merged(name: str, before: StorageDef | None, wanted: Mapping[str, Any], pur
         kept = dict(section_from_storage(before).properties)
         values = {key: value for key, value in kept.items() if not purge or key == "path"}
     values.update({key: config_text(value) for key, value in given.items()})
-    return storage_from_section(Section(kind, name, list(values.items())))
+    try:
+        return storage_from_section(Section(kind, name, list(values.items())))
+    except (ConfigError, UsageError) as exc:
+        raise ConfigError(f"cannot declare storage {name!r}: {exc.message}", hint=exc.hint) from exc
