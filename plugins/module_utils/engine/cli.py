@@ -1,0 +1,70 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``holdfast``: the node command. Exit status 0 done, 1 failed, 2 usage, 3 some guests failed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from typing import NoReturn, Sequence
+
+from . import cli_files, cli_rules
+from .cli_output import say
+from .errors import HoldfastError, UsageError
+from .system.host import Host, Paths
+
+DESCRIPTION = "Back up and restore virtual machines and containers."
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are usage errors like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see `{self.prog} --help`")
+
+
+def make_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(prog="holdfast", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--root", default=os.environ.get("HOLDFAST_ROOT"), help="directory of the state directories")
+    parser.add_argument("--node", dest="node_name", default=os.environ.get("HOLDFAST_NODE"), help="name of this node")
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    for part in (cli_rules, cli_files):
+        part.register(verbs)
+    return parser
+
+
+def make_host(args: argparse.Namespace) -> Host:
+    """The node that the arguments and the environment name."""
+    return Host(
+        node=args.node_name or platform.node().partition(".")[0],
+        paths=Paths.under(args.root) if args.root else Paths(),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    try:
+        args = make_parser().parse_args(argv)
+        status = int(args.handler(args, make_host(args)))
+        sys.stdout.flush()
+    except HoldfastError as exc:
+        say(sys.stderr, f"error: {exc.message}")
+        if exc.hint:
+            say(sys.stderr, f"hint: {exc.hint}")
+        return 2 if isinstance(exc, UsageError) else 1
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as exc:
+        say(sys.stderr, f"error: {exc}")
+        return 1
+    except KeyboardInterrupt:
+        say(sys.stderr, "error: interrupted")
+        return 1
+    return status
