@@ -30,10 +30,10 @@ options:
     choices: [snapshot, suspend, stop]
   compress:
     description:
-      - Compression of the archive. V(0) means none, V(1) is another name for V(lzo).
+      - Compression of the archive. V(0) means none.
       - When unset, what C(vzdump.conf) says, else V(0).
     type: str
-    choices: ['0', '1', gzip, lzo, zstd]
+    choices: ['0', gzip, lzo, zstd]
   zstd:
     description:
       - Threads for O(compress=zstd). V(0) means half of the processors. Default V(1).

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.results import Change
+
 
 def size_text(size: int | None) -> str:
     """A size for people: ``1.5 GiB``."""
@@ -78,13 +80,13 @@ def restore_difference(result: Mapping[str, Any]) -> dict[str, str]:
     return {"before": _text(before), "after": _text(after)}
 
 
-def definition_difference(change: Mapping[str, Any]) -> dict[str, str]:
+def definition_difference(change: Change) -> dict[str, str]:
     """The section of the file before and after."""
     return {
-        "before": change["before_text"],
-        "after": change["after_text"],
-        "before_header": change["path"],
-        "after_header": change["path"],
+        "before": change.before_text,
+        "after": change.after_text,
+        "before_header": change.path,
+        "after_header": change.path,
     }
 
 

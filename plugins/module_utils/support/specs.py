@@ -44,7 +44,7 @@ def backup_spec() -> dict[str, Any]:
     return {
         "storage": {"type": "str"},
         "mode": {"type": "str", "choices": ["snapshot", "suspend", "stop"]},
-        "compress": {"type": "str", "choices": ["0", "1", "gzip", "lzo", "zstd"]},
+        "compress": {"type": "str", "choices": ["0", "gzip", "lzo", "zstd"]},
         "zstd": {"type": "int"},
         "pigz": {"type": "int"},
         "bwlimit": {"type": "int"},

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 
 from ..errors import UsageError
+from .notes import VARIABLES, render_notes
 from .retention import Keep, parse_keep
 
 _TRUE, _FALSE = ("1", "on", "yes", "true"), ("0", "off", "no", "false")
@@ -117,6 +118,8 @@ def _compress(value: Any) -> str:
 def _notes(value: Any) -> str:
     if len(str(value)) > 1024:
         raise ValueError("is longer than 1024 characters")
+    # A template that cannot be filled is refused when it is given, not in the night when it is used.
+    render_notes(str(value), dict.fromkeys(VARIABLES, ""))
     return str(value)
 
 
