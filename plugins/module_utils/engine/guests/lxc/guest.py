@@ -1,0 +1,174 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A container defined in Proxmox VE syntax, run by the LXC tools."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Mapping
+
+from ...errors import GuestError
+from ...settings.ct_config import Mount, ct_mounts
+from ...settings.guest_config import GuestConfig
+from ...system.files import read_text, write_atomic
+from ...system.host import Host
+from ...system.process import run
+from ...system.undo import Handler
+from ..model import GuestInfo, Resolve
+from .render import idmaps, place, render
+
+THAW = "lxc.thaw"
+"""Undo kind: processes of a container may be frozen: ``lxcpath``, ``vmid``."""
+START = "lxc.start"
+"""Undo kind: a container was stopped and shall run again: ``lxcpath``, ``vmid``."""
+
+_FREEZE_SECONDS = 30
+_START_SECONDS = 60
+
+
+class LxcGuest:
+    """One container; its native config is rendered anew at each start."""
+
+    def __init__(self, host: Host, info: GuestInfo, config: GuestConfig, resolve: Resolve) -> None:
+        self.info = info
+        self.config = config
+        self._resolve = resolve
+        self._lxc = LxcTools(host.paths.lxc_run, info.vmid)
+
+    @property
+    def undo_data(self) -> dict[str, Any]:
+        """What an undo entry needs to find this container again."""
+        return {"lxcpath": self._lxc.lxcpath, "vmid": self.info.vmid}
+
+    def status(self) -> str:
+        """``running``, ``frozen`` or ``stopped``."""
+        return self._lxc.status()
+
+    def start(self) -> None:
+        """Start it.
+
+        :raises GuestError: it runs already or does not come up; the message has the last lines of LXC's log.
+        """
+        if self.status() != "stopped":
+            raise GuestError(f"cannot start container {self.info.vmid}: it is {self.status()}")
+        text = render(self.info.vmid, self.config, self._resolve)
+        write_atomic(os.path.join(self._lxc.folder, "config"), text, 0o600)
+        self._lxc.start()
+
+    def shutdown(self, timeout: float) -> None:
+        """Ask its init to end, and wait.
+
+        :param timeout: seconds. :raises GuestError: it still runs after that; it is not killed.
+        """
+        self._lxc.shutdown(timeout)
+
+    def stop(self) -> None:
+        """Kill all its processes."""
+        self._lxc.stop()
+
+    def freeze(self) -> None:
+        """Stop its processes from running, at one instant.
+
+        :raises GuestError: that took too long, or failed.
+        """
+        self._lxc.call("freeze", "lxc-freeze", timeout=_FREEZE_SECONDS)
+
+    def thaw(self) -> None:
+        """Let its processes run again; harmless when they do."""
+        self._lxc.thaw()
+
+    def init_pid(self) -> int:
+        """Pid of its init as the host sees it.
+
+        :raises GuestError: it does not run.
+        """
+        answer = self._lxc.call("look for the init of", "lxc-info", "-pH", timeout=30).strip()
+        if not answer.isdigit():
+            raise GuestError(f"container {self.info.vmid} has no init process: it does not run")
+        return int(answer)
+
+    def mounts(self) -> list[Mount]:
+        """The root and all mount points."""
+        return ct_mounts(self.config)
+
+    def place(self, mount: Mount) -> str:
+        """Host path of a mount's files."""
+        return place(self.info.vmid, mount, self._resolve)
+
+    def idmaps(self) -> tuple[str, ...]:
+        """User and group maps, ``()`` for a privileged container."""
+        return idmaps(self.config)
+
+
+class LxcTools:
+    """The LXC commands for one container."""
+
+    def __init__(self, lxcpath: str, vmid: int) -> None:
+        self.lxcpath = lxcpath
+        self.vmid = vmid
+        self.folder = os.path.join(lxcpath, str(vmid))
+
+    def call(self, what: str, command: str, *options: str, timeout: float) -> str:
+        """Run one of the commands and return its output.
+
+        :param what: for the message: what is tried on the container.
+        """
+        argv = [command, "-n", str(self.vmid), "-P", self.lxcpath, *options]
+        done = run(argv, check=False, timeout=timeout, error=GuestError)
+        if done.returncode:
+            detail = (done.stderr or done.stdout).strip() or f"{command} ended with status {done.returncode}"
+            raise GuestError(f"cannot {what} container {self.vmid}: {detail}")
+        return done.stdout
+
+    def status(self) -> str:
+        if not os.path.exists(os.path.join(self.folder, "config")):
+            return "stopped"
+        state = self.call("ask the state of", "lxc-info", "-sH", timeout=30).strip()
+        known = {"STOPPED": "stopped", "FROZEN": "frozen", "FREEZING": "frozen", "THAWED": "running"}
+        return known.get(state, "running")
+
+    def start(self) -> None:
+        log = os.path.join(self.folder, "start.log")
+        write_atomic(log, "", 0o600)
+        try:
+            self.call("start", "lxc-start", "-d", "-o", log, "-l", "WARN", timeout=_START_SECONDS)
+        except GuestError as exc:
+            last = "\n".join((read_text(log) or "").splitlines()[-5:])
+            raise GuestError(f"{exc.message}\n{last}".strip(), hint=f"see {log}") from exc
+
+    def shutdown(self, timeout: float) -> None:
+        if self.status() == "stopped":
+            return
+        self.thaw()
+        seconds = str(max(1, int(timeout)))
+        try:
+            self.call("shut down", "lxc-stop", "--nokill", "--timeout", seconds, timeout=timeout + 15)
+        except GuestError as exc:
+            if self.status() != "stopped":
+                raise GuestError(
+                    f"container {self.vmid} did not stop within {seconds} s: {exc.message}",
+                    hint="look what keeps it from ending, or raise stopwait",
+                ) from exc
+
+    def stop(self) -> None:
+        if self.status() != "stopped":
+            self.call("stop", "lxc-stop", "--kill", timeout=60)
+
+    def thaw(self) -> None:
+        if self.status() == "frozen":
+            self.call("thaw", "lxc-unfreeze", timeout=_FREEZE_SECONDS)
+
+
+def _tools(data: Mapping[str, Any]) -> LxcTools:
+    return LxcTools(str(data["lxcpath"]), int(data["vmid"]))
+
+
+def _undo_start(data: Mapping[str, Any]) -> None:
+    tools = _tools(data)
+    if tools.status() == "stopped":
+        tools.start()
+
+
+UNDO: dict[str, Handler] = {THAW: lambda data: _tools(data).thaw(), START: _undo_start}

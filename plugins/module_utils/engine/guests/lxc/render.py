@@ -1,0 +1,182 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A container config in Proxmox VE syntax becomes a native LXC config."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ...errors import ConfigError, GuestError
+from ...settings.ct_config import Mount, ct_mounts, ct_nets, is_unprivileged
+from ...settings.guest_config import GuestConfig
+from ..model import Resolve
+
+DEFAULT_IDMAPS = ("u:0:100000:65536", "g:0:100000:65536")
+_IGNORED = frozenset(
+    [
+        "arch",
+        "cmode",
+        "console",
+        "cpulimit",
+        "cpuunits",
+        "debug",
+        "description",
+        "features",
+        "hookscript",
+        "hostname",
+        "lock",
+        "memory",
+        "cores",
+        "nameserver",
+        "onboot",
+        "ostype",
+        "pool",
+        "protection",
+        "searchdomain",
+        "startup",
+        "swap",
+        "tags",
+        "template",
+        "timezone",
+        "tty",
+        "unprivileged",
+    ]
+)
+_INCLUDE = "/usr/share/lxc/config/common.conf"
+_UNPRIVILEGED_INCLUDE = "/usr/share/lxc/config/userns.conf"
+
+
+def idmaps(config: GuestConfig) -> tuple[str, ...]:
+    """User and group maps of a container as ``u:0:100000:65536``; none for a privileged one.
+
+    :raises ConfigError: an ``lxc.idmap`` line that is not one.
+    """
+    maps = []
+    for key, value in config.raw:
+        if key == "lxc.idmap":
+            if not re.fullmatch(r"[ug]\s+\d+\s+\d+\s+\d+", value):
+                raise ConfigError(f"failed to parse lxc.idmap: {value!r}", hint="write 'u 0 100000 65536'")
+            maps.append(":".join(value.split()))
+    if maps:
+        return tuple(maps)
+    return DEFAULT_IDMAPS if is_unprivileged(config) else ()
+
+
+def render(vmid: int, config: GuestConfig, resolve: Resolve) -> str:
+    """The native config of a container.
+
+    :raises ConfigError: a key that would be silently without effect, or an impossible value.
+    :raises GuestError: a volume of a kind that LXC cannot start from, or a bridge that does not exist.
+    """
+    known = re.compile(r"rootfs|mp\d+|net\d+|dev\d+|unused\d+")
+    for key, _value in config.items():
+        if key not in _IGNORED and not known.fullmatch(key):
+            raise ConfigError(f"container {vmid}: the key {key!r} is not supported", hint="remove it from its config")
+    mounts = ct_mounts(config)
+    root = place(vmid, mounts[0], resolve)
+    maps = idmaps(config)
+    lines = [f"lxc.include = {path}" for path in _includes(bool(maps))]
+    lines += [
+        f"lxc.uts.name = {config.get('hostname') or f'CT{vmid}'}",
+        f"lxc.rootfs.path = dir:{root}",
+        "lxc.tty.max = 2",
+        "lxc.pty.max = 1024",
+        f"lxc.apparmor.profile = {_apparmor()}",
+        *_halt_signal(root),
+        *(f"lxc.idmap = {one.replace(':', ' ')}" for one in maps if not _has_raw(config, "lxc.idmap")),
+        *_limits(config),
+        *_network(vmid, config),
+        *(_mount_entry(mount, place(vmid, mount, resolve)) for mount in mounts[1:]),
+        *(f"{key} = {value}" for key, value in config.raw),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def place(vmid: int, mount: Mount, resolve: Resolve) -> str:
+    """Host path of a mount's files.
+
+    :raises GuestError: the volume is an image, which this version does not mount.
+    """
+    if mount.type != "volume":
+        return mount.volume
+    volume = resolve(mount.volume)
+    if volume.format != "subvol":
+        raise GuestError(
+            f"container {vmid}: {mount.key} is a {volume.format} image ({mount.volume}), only folders and"
+            " btrfs subvolumes can be used here",
+            hint="move it to a subvol volume",
+        )
+    return volume.path
+
+
+def _includes(unprivileged: bool) -> list[str]:
+    wanted = [_INCLUDE, *([_UNPRIVILEGED_INCLUDE] if unprivileged else [])]
+    return [path for path in wanted if os.path.exists(path)]
+
+
+def _has_raw(config: GuestConfig, key: str) -> bool:
+    return any(name == key for name, _value in config.raw)
+
+
+def _apparmor() -> str:
+    try:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as stream:
+            return "generated" if stream.read().strip() == "Y" else "unconfined"
+    except OSError:
+        return "unconfined"
+
+
+def _halt_signal(root: str) -> list[str]:
+    """Busybox's init powers off on SIGUSR2; systemd and sysvinit understand LXC's default."""
+    try:
+        target = os.readlink(os.path.join(root, "sbin/init"))
+    except OSError:
+        return []
+    return ["lxc.signal.halt = SIGUSR2"] if os.path.basename(target) == "busybox" else []
+
+
+def _limits(config: GuestConfig) -> list[str]:
+    """Limits that this node's cgroups can hold; without the unified hierarchy there are none."""
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return []
+    lines = []
+    if config.get("memory"):
+        lines.append(f"lxc.cgroup2.memory.max = {int(config.get('memory') or 0) << 20}")
+    if config.get("cores"):
+        lines.append(f"lxc.cgroup2.cpu.max = {int(config.get('cores') or 0) * 100000} 100000")
+    return lines
+
+
+def _network(vmid: int, config: GuestConfig) -> list[str]:
+    nets = ct_nets(config)
+    if not nets:
+        return ["lxc.net.0.type = empty"]
+    lines = []
+    for key, options in nets:
+        prefix = f"lxc.net.{key[3:]}"
+        bridge = options.get("bridge")
+        if not bridge:
+            lines.append(f"{prefix}.type = empty")
+            continue
+        if not os.path.exists(f"/sys/class/net/{bridge}"):
+            raise GuestError(
+                f"container {vmid}: {key} wants the bridge {bridge!r}, which does not exist here",
+                hint="create the bridge, or change or remove that line",
+            )
+        lines += [f"{prefix}.type = veth", f"{prefix}.link = {bridge}", f"{prefix}.flags = up"]
+        for option, native in (("name", "name"), ("hwaddr", "hwaddr"), ("gw", "ipv4.gateway")):
+            if options.get(option):
+                lines.append(f"{prefix}.{native} = {options[option]}")
+        if "/" in options.get("ip", ""):
+            lines.append(f"{prefix}.ipv4.address = {options['ip']}")
+    return lines
+
+
+def _mount_entry(mount: Mount, source: str) -> str:
+    flags = "bind,create=dir" + (",ro" if mount.read_only else "")
+    fields = [source, mount.mountpoint.lstrip("/")]
+    escaped = (field.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011") for field in fields)
+    return f"lxc.mount.entry = {' '.join(escaped)} none {flags} 0 0"
