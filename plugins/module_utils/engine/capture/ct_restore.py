@@ -1,0 +1,104 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Unpacking container archives, which are hostile input: every header is looked at before tar sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from typing import Protocol, Sequence
+
+from ..errors import GuestError, IntegrityError
+from ..formats.cttar import extract_argv
+from ..formats.tarscan import ConfigFinder, TarGuard
+from ..guests.lxc.render import DEFAULT_IDMAPS
+from ..stream.pump import feed
+from ..system.process import command_env
+from ..system.report import Reporter
+from .model import Progress
+
+_CONFIG_WITHIN = 64 << 20
+"""Bytes from the start of an archive within which its config must come; it is the first member in all proper ones."""
+
+
+class Source(Protocol):
+    """Reads the uncompressed archive."""
+
+    def read(self, size: int) -> bytes: ...
+
+    def readinto(self, buffer: bytearray) -> int: ...
+
+
+def read_ct_config(source: Source) -> str:
+    """The config in an archive: its first ``etc/vzdump/pct.conf``.
+
+    :raises IntegrityError: it is no tar, or there is no config near its start.
+    """
+    finder = ConfigFinder()
+    done = 0
+    while done < _CONFIG_WITHIN:
+        part = source.read(1 << 20)
+        if not part:
+            break
+        done += len(part)
+        found = finder.take(part)
+        if found is not None:
+            return found.decode("utf-8", "surrogateescape")
+    raise IntegrityError(
+        "the archive holds no etc/vzdump/pct.conf near its start: it is no container backup",
+        hint="restore archives that this collection or Proxmox VE wrote",
+    )
+
+
+def extract_ct(
+    source: Source,
+    rootdir: str,
+    *,
+    unprivileged: bool,
+    progress: Progress,
+    report: Reporter,
+    ignore_unpack_errors: bool = False,
+) -> None:
+    """Unpack an archive below ``rootdir``, in which all volumes are mounted.
+
+    :param unprivileged: ids in the archive are shifted, as the container's user namespace will see them.
+    :param ignore_unpack_errors: keep what tar could unpack. Hostile members are refused all the same.
+    :raises IntegrityError: the archive is damaged or holds members that could reach outside.
+    :raises GuestError: tar could not write everything.
+    """
+    idmaps: Sequence[str] = DEFAULT_IDMAPS if unprivileged else ()
+    if unprivileged:
+        owner = int(DEFAULT_IDMAPS[0].split(":")[2])
+        os.chown(rootdir, owner, owner)
+    guard = TarGuard(allow_devices=not unprivileged)
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(
+            extract_argv(rootdir, idmaps=idmaps),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=command_env(),
+        )
+        try:
+            if child.stdin is not None:
+                feed(source, child.stdin.fileno(), progress, inspect=guard.inspect)
+                child.stdin.close()
+            status = child.wait()
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        if status == 0:
+            guard.finish()
+            return
+        errors.seek(0)
+        last = errors.read()[-2000:].decode("utf-8", "replace").strip()
+    if not ignore_unpack_errors:
+        raise GuestError(
+            f"cannot unpack the archive to {rootdir}: tar ended with status {status}: {last}",
+            hint="check space and quota there; ignore_unpack_errors keeps what could be unpacked",
+        )
+    report.warn(f"tar ended with status {status}, what could be unpacked is kept: {last}")
