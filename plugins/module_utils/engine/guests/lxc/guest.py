@@ -135,8 +135,10 @@ class LxcTools:
         try:
             self.call("start", "lxc-start", "-d", "-o", log, "-l", "WARN", timeout=_START_SECONDS)
         except GuestError as exc:
-            last = "\n".join((read_text(log) or "").splitlines()[-5:])
-            raise GuestError(f"{exc.message}\n{last}".strip(), hint=f"see {log}") from exc
+            # The first errors name the cause, the later ones only that it failed.
+            first = [line for line in (read_text(log) or "").splitlines() if " ERROR " in line][:3]
+            why = "\n".join(first) or exc.message
+            raise GuestError(f"cannot start container {self.vmid}:\n{why}", hint=f"see {log}") from exc
 
     def shutdown(self, timeout: float) -> None:
         if self.status() == "stopped":

@@ -131,11 +131,20 @@ def _apparmor() -> str:
 
 def _halt_signal(root: str) -> list[str]:
     """Busybox's init powers off on SIGUSR2; systemd and sysvinit understand LXC's default."""
+    init = os.path.join(root, "sbin/init")
+    if os.path.islink(init):
+        busybox = os.path.basename(os.readlink(init)) == "busybox"
+    else:
+        # Some templates hard-link or copy it. The file is the guest's: it is compared, never run or followed.
+        busybox = _same_size(init, os.path.join(root, "bin/busybox"))
+    return ["lxc.signal.halt = SIGUSR2"] if busybox else []
+
+
+def _same_size(one: str, other: str) -> bool:
     try:
-        target = os.readlink(os.path.join(root, "sbin/init"))
+        return os.lstat(one).st_size == os.lstat(other).st_size
     except OSError:
-        return []
-    return ["lxc.signal.halt = SIGUSR2"] if os.path.basename(target) == "busybox" else []
+        return False
 
 
 def _limits(config: GuestConfig) -> list[str]:
