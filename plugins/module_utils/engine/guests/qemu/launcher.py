@@ -1,0 +1,222 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A VM config in Proxmox VE syntax becomes a QEMU command line.
+
+Keys that would change the guest and are not understood are refused; those that only concern Proxmox VE's own
+management are without effect. ``hookscript`` is not run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from ...errors import ConfigError, GuestError
+from ...settings.guest_config import GuestConfig
+from ...settings.propstring import parse_flag, parse_property_string
+from ...settings.vm_config import Drive, Nic, agent_settings, vm_disks, vm_nics
+from ..model import Resolve
+
+_KNOWN = re.compile(
+    r"agent|args|bios|boot|cores|cpu|kvm|machine|memory|name|scsihw|smbios1|sockets|vga|vmgenid|vcpus"
+    r"|(?:net|scsi|virtio|sata|ide|serial)\d+"
+)
+_NO_EFFECT = re.compile(
+    r"acpi|affinity|allow-ksm|autostart|balloon|bootdisk|cdrom|ci\w+|cpulimit|cpuunits|description|digest|freeze"
+    r"|hookscript|hotplug|ipconfig\d+|keyboard|localtime|lock|meta|migrate_\w+|nameserver|numa|onboot|ostype|parent|pool"
+    r"|protection|reboot|rng0|searchdomain|shares|sshkeys|startdate|startup|tablet|tags|tdf|template|unused\d+|watchdog"
+)
+_CPU_MODELS = {
+    "x86-64-v2": "qemu64,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3",
+    "x86-64-v2-AES": "qemu64,+aes,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3",
+}
+_SCSI = {"virtio-scsi-pci": "virtio-scsi-pci", "virtio-scsi-single": "virtio-scsi-pci", "lsi": "lsi53c895a"}
+_NICS = {"virtio": "virtio-net-pci", "e1000": "e1000", "rtl8139": "rtl8139", "vmxnet3": "vmxnet3", "e1000e": "e1000e"}
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Where a running VM's control files are; ``console`` collects what the guest writes to its serial ports."""
+
+    qmp: str
+    agent: str
+    pid: str
+    console: str
+
+    @classmethod
+    def of(cls, folder: str, vmid: int) -> Sockets:
+        base = os.path.join(folder, str(vmid))
+        return cls(f"{base}.qmp", f"{base}.qga", f"{base}.pid", f"{base}.serial.log")
+
+
+def node_name(key: str) -> str:
+    """Block node of a drive, below the guest's device; also its name in archives."""
+    return f"drive-{key}"
+
+
+def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets, *, paused: bool = False) -> list[str]:
+    """The command line of a VM.
+
+    :param paused: do not let the guest run yet.
+    :raises ConfigError: a key or value that QEMU could not be told; :raises GuestError: a bridge does not exist here.
+    """
+    for key, _value in config.items():
+        if not _KNOWN.fullmatch(key) and not _NO_EFFECT.fullmatch(key):
+            raise ConfigError(f"VM {vmid}: the key {key!r} is not supported", hint="remove it from the VM's config")
+    if (config.get("bios") or "seabios") != "seabios":
+        raise ConfigError(f"VM {vmid}: bios {config.get('bios')!r} is not supported", hint="only seabios is")
+    kvm = parse_flag(config.get("kvm") or "1", "kvm")
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"]
+    argv += ["-name", f"{config.get('name') or f'VM{vmid}'},debug-threads=on"]
+    argv += ["-machine", config.get("machine") or "pc", "-accel", "kvm" if kvm else "tcg,thread=multi"]
+    argv += ["-m", str(_memory(config)), "-smp", str(_cpus(config))]
+    argv += _cpu(config, kvm)
+    argv += ["-qmp", f"unix:{sockets.qmp},server=on,wait=off", "-pidfile", sockets.pid]
+    argv += [*_identity(config), *_agent(config, sockets), *_serial(config, sockets)]
+    order = _boot_order(config)
+    for drive in vm_disks(config):
+        argv += _drive(vmid, drive, config, resolve, order)
+    argv[1:1] = list(_controllers(vmid, config))
+    for nic in vm_nics(config):
+        argv += _nic(vmid, nic, order)
+    if (config.get("vga") or "std").split(",")[0] not in ("none", "serial0", "serial1"):
+        argv += ["-device", "VGA"]
+    argv += shlex.split(config.get("args") or "")
+    if paused:
+        argv.append("-S")
+    return [*argv, "-daemonize"]
+
+
+def _memory(config: GuestConfig) -> int:
+    text = parse_property_string(config.get("memory") or "512", "current")["current"]
+    if not text.isdigit():
+        raise ConfigError(f"memory: {text!r} is not a number of MiB")
+    return int(text)
+
+
+def _cpus(config: GuestConfig) -> int:
+    return int(config.get("vcpus") or int(config.get("cores") or 1) * int(config.get("sockets") or 1))
+
+
+def _cpu(config: GuestConfig, kvm: bool) -> list[str]:
+    values = parse_property_string(config.get("cpu") or "", "cputype")
+    model = values.get("cputype")
+    if not model:
+        return []
+    if model == "host" and not kvm:
+        raise ConfigError("cpu: 'host' needs KVM, but the config says kvm: 0", hint="choose another cpu")
+    flags = "".join(f",{flag}" for flag in values.get("flags", "").split(";") if flag)
+    return ["-cpu", _CPU_MODELS.get(model, model) + flags]
+
+
+def _identity(config: GuestConfig) -> list[str]:
+    argv = []
+    uuid = parse_property_string(config.get("smbios1") or "", "uuid").get("uuid")
+    if uuid:
+        argv += ["-uuid", uuid]
+    if config.get("vmgenid") not in (None, "0"):
+        argv += ["-device", f"vmgenid,guid={config.get('vmgenid')}"]
+    return argv
+
+
+def _agent(config: GuestConfig, sockets: Sockets) -> list[str]:
+    settings = agent_settings(config)
+    if not settings.enabled:
+        return []
+    argv = ["-chardev", f"socket,path={sockets.agent},server=on,wait=off,id=qga0"]
+    if settings.type == "isa":
+        return [*argv, "-device", "isa-serial,chardev=qga0"]
+    return [*argv, "-device", "virtio-serial-pci,id=qga-bus",
+            "-device", "virtserialport,chardev=qga0,name=org.qemu.guest_agent.0"]  # fmt: skip
+
+
+def _serial(config: GuestConfig, sockets: Sockets) -> list[str]:
+    argv = []
+    for key, value in config.items():
+        if not re.fullmatch(r"serial\d+", key):
+            continue
+        if value != "socket":
+            raise ConfigError(f"{key}: {value!r} is not supported", hint="write 'socket'")
+        path = f"{os.path.splitext(sockets.pid)[0]}.{key}"
+        log = f",logfile={sockets.console},logappend=off" if key == "serial0" else ""
+        argv += ["-chardev", f"socket,id={key},path={path},server=on,wait=off{log}"]
+        argv += ["-device", f"isa-serial,chardev={key}"]
+    return argv
+
+
+def _boot_order(config: GuestConfig) -> list[str]:
+    boot = parse_property_string(config.get("boot") or "", "legacy")
+    return [key for key in boot.get("order", "").split(";") if key]
+
+
+def _controllers(vmid: int, config: GuestConfig) -> Iterator[str]:
+    """Buses that the drives need; their options stand before the drives'."""
+    interfaces = {drive.interface for drive in vm_disks(config)}
+    if "scsi" in interfaces:
+        kind = config.get("scsihw") or "lsi"
+        if kind not in _SCSI:
+            raise ConfigError(f"VM {vmid}: scsihw {kind!r} is not supported", hint="known are " + ", ".join(_SCSI))
+        yield from ("-device", f"{_SCSI[kind]},id=scsihw0")
+    if "sata" in interfaces:
+        yield from ("-device", "ich9-ahci,id=ahci0")
+
+
+def _drive(vmid: int, drive: Drive, config: GuestConfig, resolve: Resolve, order: list[str]) -> list[str]:
+    if drive.interface in ("efidisk", "tpmstate"):
+        raise ConfigError(f"VM {vmid}: {drive.key} is not supported", hint="UEFI and TPM state come later")
+    if drive.is_cloudinit:
+        return []
+    boot = f",bootindex={order.index(drive.key) + 1}" if drive.key in order else ""
+    if drive.is_cdrom and drive.volid in ("none", "cdrom"):
+        return ["-device", _device(vmid, drive, config) + boot]
+    volume = resolve(drive.volid)
+    if volume.format not in ("raw", "qcow2"):
+        raise GuestError(f"VM {vmid}: {drive.key} is a {volume.format} volume, which is no disk image")
+    file = {"driver": "host_device" if volume.path.startswith("/dev/") else "file", "filename": volume.path}
+    node: dict[str, Any] = {
+        "driver": volume.format,
+        "node-name": node_name(drive.key),
+        "file": file,
+        "discard": "unmap",
+    }
+    if drive.is_cdrom:
+        node["read-only"] = True
+    return [
+        "-blockdev",
+        json.dumps(node),
+        "-device",
+        f"{_device(vmid, drive, config)},drive={node_name(drive.key)}{boot}",
+    ]
+
+
+def _device(vmid: int, drive: Drive, config: GuestConfig) -> str:
+    index, kind = drive.index, "cd" if drive.is_cdrom else "hd"
+    if drive.interface == "virtio":
+        return f"virtio-blk-pci,id={drive.key}"
+    if drive.interface == "scsi":
+        if (config.get("scsihw") or "lsi") == "lsi" and index > 6:
+            raise ConfigError(f"VM {vmid}: {drive.key}: the lsi controller has 7 places", hint="use virtio-scsi-pci")
+        return f"scsi-{kind},id={drive.key},bus=scsihw0.0,scsi-id={index}"
+    if drive.interface == "sata":
+        return f"ide-{kind},id={drive.key},bus=ahci0.{index}"
+    return f"ide-{kind},id={drive.key},bus=ide.{index // 2},unit={index % 2}"
+
+
+def _nic(vmid: int, nic: Nic, order: list[str]) -> list[str]:
+    if nic.model not in _NICS:
+        raise ConfigError(f"VM {vmid}: {nic.key}: model {nic.model!r} is not supported", hint=", ".join(_NICS))
+    if nic.bridge and not os.path.exists(f"/sys/class/net/{nic.bridge}"):
+        raise GuestError(
+            f"VM {vmid}: {nic.key} wants the bridge {nic.bridge!r}, which does not exist here",
+            hint="create the bridge, or change that line",
+        )
+    backend = f"bridge,br={nic.bridge}" if nic.bridge else "user,restrict=on"
+    mac = f",mac={nic.mac}" if nic.mac else ""
+    boot = f",bootindex={order.index(nic.key) + 1}" if nic.key in order else ""
+    return ["-netdev", f"{backend},id={nic.key}", "-device", f"{_NICS[nic.model]},netdev={nic.key}{mac}{boot}"]
