@@ -45,7 +45,10 @@ def test_activation_makes_the_folders(tmp_path: Path) -> None:
 
 
 def test_looking_makes_no_content_folders(tmp_path: Path) -> None:
-    open_storage(define(tmp_path), "n1").activate(Need("backup"))
+    storage = open_storage(define(tmp_path / "later"), "n1")
+    storage.activate(Need("backup"))
+    assert storage.archives.list_archives() == []
+    assert storage.free_space() > 0
     assert os.listdir(tmp_path) == []
 
 

@@ -42,7 +42,7 @@ class DirStorage(Storage):
 
     def _activate(self, need: Need) -> None:
         self._check_mounted()
-        self._check_base()
+        self._check_base(need)
         if need.write:
             self._make_folders()
             folder = self._folder(need.content) if need.content else self.path
@@ -62,9 +62,12 @@ class DirStorage(Storage):
                 f"mount it, or remove 'is_mountpoint' from the definition of {self.name!r}",
             )
 
-    def _check_base(self) -> None:
+    def _check_base(self, need: Need) -> None:
         kind = kind_of(self.path)
         if kind == "missing" and self.definition.create_base_path:
+            if not need.write:
+                # Looking must not change anything; a folder that is still to be made is an empty one.
+                return
             try:
                 os.makedirs(self.path, exist_ok=True)
             except OSError as exc:
@@ -107,12 +110,19 @@ class DirStorage(Storage):
             )
 
     def free_space(self) -> int:
-        status = os.statvfs(self.path)
+        status = self._statvfs()
         return status.f_bavail * status.f_frsize
 
     def total_space(self) -> int:
-        status = os.statvfs(self.path)
+        status = self._statvfs()
         return status.f_blocks * status.f_frsize
+
+    def _statvfs(self) -> os.statvfs_result:
+        """Of the folder, or of where it would be made."""
+        path = self.path
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        return os.statvfs(path)
 
     def _unusable(self, why: str, remedy: str) -> StorageError:
         return StorageError(f"cannot use storage {self.name!r}: {why}", hint=remedy)
