@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 
 @dataclass
@@ -58,6 +58,9 @@ class Sink(Protocol):
     def write(self, buf: Any) -> Any:
         """Take all of ``buf`` (bytes-like); the buffer may be reused after the call."""
 
+    def add_trailer(self, build: Callable[[], bytes]) -> None:
+        """Where the container format has room for it, put what ``build`` returns behind the archive."""
+
 
 class Progress(Protocol):
     """Counts guest bytes; called from any thread."""
@@ -99,10 +102,14 @@ class Captured(Protocol):
     """
 
     mode: str
-    size: int
-    extension: str
     timings: Timings
-    disks: list[dict[str, Any]]
+    extension: str
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def disks(self) -> list[dict[str, Any]]: ...
 
     def write_to(self, sink: Sink, progress: Progress) -> dict[str, Any]:
         """Write the archive; returns statistics per volume."""

@@ -1,0 +1,130 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading and writing exports of QEMU and its storage daemon through libnbd, in large pieces, several in flight."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Iterator
+
+from ..errors import DependencyError, ProtocolError
+
+_AHEAD = 3
+_STATUS_BYTES = 1 << 30
+_ZERO_FLAG = 2
+
+
+class NbdExport:
+    """A connection to one export.
+
+    :param socket: path of the server's unix socket; :param name: of the export; :param label: for messages.
+    :raises ProtocolError: it cannot be reached; :raises DependencyError: libnbd's Python module is missing.
+    """
+
+    def __init__(self, socket: str, name: str, label: str) -> None:
+        try:
+            import nbd
+        except ImportError as exc:
+            raise DependencyError(
+                "cannot read disks: libnbd's Python module is not installed",
+                hint="install the package python3-libnbd, and run with the distribution's python3",
+            ) from exc
+        self._error = nbd.Error
+        self._label = label
+        self._handle: Any = nbd.NBD()
+        self._handle.add_meta_context("base:allocation")
+        self._handle.set_export_name(name)
+        with self._failures("connect to"):
+            self._handle.connect_unix(socket)
+            self.size = int(self._handle.get_size())
+
+    def extents(self, align: int) -> Iterator[tuple[int, int, bool]]:
+        """Stretches of the export as ``(offset, length, zero)``, cut at multiples of ``align`` bytes.
+
+        A stretch is zero only if all of it reads as zeros; the last one ends with the export.
+        """
+        start = end = 0
+        for offset, length, zero in self._status():
+            if zero:
+                continue
+            first, last = offset - offset % align, min(self.size, -(-(offset + length) // align) * align)
+            if first > end:
+                if end > start:
+                    yield start, end - start, False
+                yield end, first - end, True
+                start = first
+            end = last
+        if end > start:
+            yield start, end - start, False
+        if self.size > end:
+            yield end, self.size - end, True
+
+    def read(self, offset: int, length: int) -> bytearray:
+        """:raises ProtocolError: the server refuses or is gone."""
+        with self._failures("read"):
+            data: bytearray = self._handle.pread(length, offset)
+            return data
+
+    def read_ahead(self, pieces: Iterator[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bytearray | None]]:
+        """Contents of the pieces in their order (``None``: zeros), read while the caller works on earlier ones."""
+        waiting: deque[tuple[int, int, Future[bytearray] | None]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="nbd") as reader:
+            for offset, length, zero in pieces:
+                waiting.append((offset, length, None if zero else reader.submit(self.read, offset, length)))
+                if len(waiting) > _AHEAD:
+                    first, size, job = waiting.popleft()
+                    yield first, size, None if job is None else job.result()
+            for first, size, job in waiting:
+                yield first, size, None if job is None else job.result()
+
+    def write(self, offset: int, data: Any) -> None:
+        """:raises ProtocolError: the server refuses (storage full) or is gone."""
+        with self._failures("write"):
+            self._handle.pwrite(data, offset)
+
+    def flush(self) -> None:
+        with self._failures("flush"):
+            self._handle.flush()
+
+    def close(self) -> None:
+        """Say goodbye; harmless when the server is gone."""
+        with contextlib.suppress(self._error):
+            self._handle.shutdown()
+
+    def __enter__(self) -> NbdExport:
+        return self
+
+    def __exit__(self, *_reason: object) -> None:
+        self.close()
+
+    def _status(self) -> Iterator[tuple[int, int, bool]]:
+        found: list[tuple[int, bool]] = []
+
+        def note(_context: str, _offset: int, entries: list[int], _error: object) -> int:
+            found.extend((size, bool(flags & _ZERO_FLAG)) for size, flags in zip(entries[::2], entries[1::2]))
+            return 0
+
+        at = 0
+        while at < self.size:
+            found.clear()
+            with self._failures("ask the block status of"):
+                self._handle.block_status(min(self.size - at, _STATUS_BYTES), at, note)
+            for size, zero in found:
+                length = min(size, self.size - at)
+                if length:
+                    yield at, length, zero
+                at += length
+
+    @contextlib.contextmanager
+    def _failures(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._error as exc:
+            # QEMU answers so when it gave up the snapshot for the guest's sake.
+            lost = getattr(exc, "errno", None) == "EINVAL"
+            hint = "the fleecing image could not take what the guest overwrote: is its storage full?" if lost else ""
+            raise ProtocolError(f"cannot {what} {self._label}: {exc}", hint=hint) from exc

@@ -1,0 +1,36 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which capture serves which kind of guest, and how all of them are taken back."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
+from ..guests.lxc.guest import LxcGuest
+from ..guests.registry import UNDO as GUEST_UNDO
+from ..guests.registry import Guest
+from ..system.report import Reporter
+from ..system.undo import Handler, UndoStack
+from .ct import UNDO as CT_UNDO
+from .ct import capture_ct
+from .model import Captured, CaptureOptions
+from .vm import UNDO as VM_UNDO
+from .vm import capture_vm
+
+UNDO: dict[str, Handler] = {**GUEST_UNDO, **CT_UNDO, **VM_UNDO}
+
+
+@contextlib.contextmanager
+def open_capture(
+    guest: Guest, mode: str, options: CaptureOptions, undo: UndoStack, report: Reporter
+) -> Iterator[Captured]:
+    """Hold a consistent state of a guest while the block runs; see the captures themselves."""
+    if isinstance(guest, LxcGuest):
+        with capture_ct(guest, mode, options, undo, report) as container:
+            yield container
+    else:
+        with capture_vm(guest, mode, options, undo, report) as machine:
+            yield machine

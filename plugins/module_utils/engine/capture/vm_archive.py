@@ -1,0 +1,112 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writing the VMA archive of captured disks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+from ..formats.cluster_map import ClusterMapBuilder
+from ..formats.vma_layout import CLUSTER, EXTENT_BYTES
+from ..formats.vma_writer import VmaWriter
+from ..guests.model import ResolvedVolume
+from ..settings.guest_config import GuestConfig
+from ..settings.vm_config import Drive
+from .model import Progress, Sink, Timings, VolumeStats
+from .nbd import NbdExport
+
+_LEFT_OUT = ("lock", "parent")
+
+
+@dataclass(frozen=True)
+class CapturedDisk:
+    """One disk, readable as an NBD export; ``name`` is both the export's and the archive device's."""
+
+    drive: Drive
+    volume: ResolvedVolume
+    name: str
+    size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"key": self.drive.key, "volid": self.drive.volid, "format": self.volume.format, "size": self.size}
+
+
+@dataclass
+class CapturedMachine:
+    """A VM's disks at one instant, served at ``socket``."""
+
+    mode: str
+    label: str
+    config: GuestConfig
+    captured: Sequence[CapturedDisk]
+    socket: str
+    timings: Timings
+    extension: str = field(default="vma", init=False)
+
+    @property
+    def size(self) -> int:
+        return sum(disk.size for disk in self.captured)
+
+    @property
+    def disks(self) -> list[dict[str, Any]]:
+        return [disk.to_dict() for disk in self.captured]
+
+    def write_to(self, sink: Sink, progress: Progress) -> dict[str, Any]:
+        """Write the archive, disk after disk.
+
+        :returns: statistics per drive key.
+        :raises ProtocolError: a disk cannot be read any more, for example because the fleecing image is full.
+        """
+        index = ClusterMapBuilder()
+        configs = [("qemu-server.conf", archived_config(self.config, self.captured).encode("utf-8", "surrogateescape"))]
+        devices = [(disk.name, disk.size) for disk in self.captured]
+        vma = VmaWriter(sink.write, os.urandom(16), int(time.time()), configs, devices, index)
+        sink.add_trailer(index.frame)
+        stats = {}
+        with contextlib.ExitStack() as stack:
+            for dev_id, disk in enumerate(self.captured, 1):
+                label = f"{disk.drive.key} of {self.label}"
+                export = stack.enter_context(NbdExport(self.socket, disk.name, label))
+                stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress).to_dict()
+        vma.close()
+        return stats
+
+
+def _copy(export: NbdExport, vma: VmaWriter, dev_id: int, disk: CapturedDisk, progress: Progress) -> VolumeStats:
+    stats = VolumeStats(disk.drive.key, disk.name, disk.size)
+    for offset, length, data in export.read_ahead(_pieces(export)):
+        first = offset // CLUSTER
+        if data is None:
+            zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))
+        else:
+            zero = vma.write_clusters(dev_id, first, data)
+            stats.read += length
+        stats.zero += zero
+        progress.add(length, zero)
+    return stats
+
+
+def _pieces(export: NbdExport) -> Any:
+    for offset, length, zero in export.extents(CLUSTER):
+        if zero:
+            yield offset, length, True
+            continue
+        for at in range(offset, offset + length, EXTENT_BYTES):
+            yield at, min(EXTENT_BYTES, offset + length - at), False
+
+
+def archived_config(config: GuestConfig, disks: Sequence[CapturedDisk]) -> str:
+    """The config as archives carry it: without lock, snapshots and unused volumes, plus one map line per disk."""
+    comments = [line for line in config.comments if not line.startswith(("qmdump#", "vzdump#"))]
+    lines = [f"#{line}" for line in comments]
+    lines += [
+        f"{key}: {value}" for key, value in config.items() if key not in _LEFT_OUT and not key.startswith("unused")
+    ]
+    lines += [f"#qmdump#map:{disk.drive.key}:{disk.name}:{disk.drive.storage}:{disk.volume.format}:" for disk in disks]
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,181 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Copy-before-write filters in a running QEMU: what the guest overwrites is kept aside until the backup has read it.
+
+All nodes and exports of a backup begin with one prefix, so that leftovers of a killed run are recognised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Sequence
+
+from ..errors import GuestError, ProtocolError
+from ..guests.qemu.launcher import node_name
+from ..guests.qemu.qmp import QmpClient, QmpError, listening
+
+FILTERS = "capture.vm.filters"
+"""Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (key and so on), ``socket``."""
+FILE = "capture.vm.file"
+"""Undo kind: a fleecing image: ``path``."""
+
+_CBW, _SNAP, _FLEECE, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-exp-"
+_CBW_TIMEOUT = 30
+"""Seconds that a guest's write may wait for a fleecing image that does not answer; then the backup fails."""
+_EXPORT_SECONDS = 30
+_FIRST_SAFE_WITH_IOTHREAD = (9, 0)
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """A disk of a running VM.
+
+    :param key: drive key; :param fleece: path of its fleecing image; :param size: bytes the guest sees.
+    """
+
+    key: str
+    fleece: str
+    size: int
+
+    @property
+    def node(self) -> str:
+        return node_name(self.key)
+
+
+def disk_sizes(qmp: QmpClient, keys: Sequence[str], label: str) -> dict[str, int]:
+    """Sizes in bytes of the disks as the guest sees them.
+
+    :raises GuestError: a disk of the config is not in the running VM, or it cannot be read without risk.
+    """
+    nodes = {node.get("node-name"): node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
+    sizes = {}
+    for key in keys:
+        node = nodes.get(node_name(key))
+        if node is None or _property(qmp, key, "drive") != node_name(key):
+            raise GuestError(
+                f"cannot back up {label}: its running QEMU has no disk {key}",
+                hint="the config was changed after the start, or the VM was not started by holdfast: restart it",
+            )
+        if qmp.version < _FIRST_SAFE_WITH_IOTHREAD and _property(qmp, key, "iothread"):
+            # QEMU 7.2 aborts when a reader disconnects from a disk with an iothread: that would cost the guest.
+            raise GuestError(
+                f"cannot back up {label} while it runs: {key} has an iothread, with which QEMU before 9.0 can crash",
+                hint="remove the iothread, use mode stop with the VM shut down, or run a newer QEMU",
+            )
+        sizes[key] = int(node["image"]["virtual-size"])
+    return sizes
+
+
+def prepare(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
+    """Add the fleecing images; the guest runs on and nothing changes for it."""
+    for disk in disks:
+        with open(disk.fleece, "wb") as stream:
+            stream.truncate(disk.size)
+        os.chmod(disk.fleece, 0o600)
+        file = {"driver": "file", "filename": disk.fleece, "discard": "unmap"}
+        node = {"driver": "raw", "node-name": _FLEECE + disk.node, "discard": "unmap", "file": file}
+        qmp.execute("blockdev-add", node)
+
+
+def insert(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
+    """Put the filters above the disks; to be called while the guest does not run."""
+    for disk in disks:
+        filtered = {
+            "driver": "copy-before-write",
+            "node-name": _CBW + disk.node,
+            "file": disk.node,
+            "target": _FLEECE + disk.node,
+            # If fleecing fails, the backup breaks and not the guest.
+            "on-cbw-error": "break-snapshot",
+            "cbw-timeout": _CBW_TIMEOUT,
+        }
+        qmp.execute("blockdev-add", filtered)
+        qmp.execute("qom-set", {"path": _path(disk.key), "property": "drive", "value": _CBW + disk.node})
+        view = {"driver": "snapshot-access", "node-name": _SNAP + disk.node, "file": _CBW + disk.node}
+        qmp.execute("blockdev-add", view)
+
+
+def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -> None:
+    """Serve the view of each disk under its node's name.
+
+    :raises GuestError: this QEMU already serves NBD for somebody else.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(socket)
+    address = {"type": "unix", "data": {"path": socket}}
+    try:
+        qmp.execute("nbd-server-start", {"addr": address, "max-connections": 8})
+    except QmpError as exc:
+        raise GuestError(
+            f"cannot read the disks of {label}: QEMU cannot start its NBD server: {exc.desc}",
+            hint="there is one per QEMU: end whatever uses it",
+        ) from exc
+    for disk in disks:
+        arguments = {"type": "nbd", "id": _EXPORT + disk.node, "node-name": _SNAP + disk.node, "name": disk.node}
+        qmp.execute("block-export-add", arguments)
+
+
+def remove(qmp: QmpClient, keys: Iterable[str]) -> bool:
+    """Take away whatever a backup put into this QEMU, in the order that QEMU allows; the second call does nothing.
+
+    :returns: whether there was anything. :raises ProtocolError: something would not go.
+    """
+    ours = [item["id"] for item in qmp.execute("query-block-exports") if item["id"].startswith(_EXPORT)]
+    for name in ours:
+        with contextlib.suppress(QmpError):
+            qmp.execute("block-export-del", {"id": name, "mode": "hard"})
+    deadline = time.monotonic() + _EXPORT_SECONDS
+    while any(item["id"] in ours for item in qmp.execute("query-block-exports")):
+        if time.monotonic() > deadline:
+            raise ProtocolError(f"{qmp.label}: QEMU does not give up the exports {', '.join(ours)}")
+        time.sleep(0.02)
+    if ours:
+        with contextlib.suppress(QmpError):
+            qmp.execute("nbd-server-stop")
+    names = _node_names(qmp)
+    if not ours and not any(name.startswith("bk-") for name in names):
+        return False
+    for name in [name for name in names if name.startswith(_SNAP)]:
+        qmp.execute("blockdev-del", {"node-name": name})
+    for key in keys:
+        if str(_property(qmp, key, "drive")).startswith(_CBW):
+            qmp.execute("qom-set", {"path": _path(key), "property": "drive", "value": node_name(key)})
+    for prefix in (_CBW, _FLEECE):
+        for name in [name for name in names if name.startswith(prefix)]:
+            qmp.execute("blockdev-del", {"node-name": name})
+    return True
+
+
+def undo_filters(data: Mapping[str, Any]) -> None:
+    """Clean the QEMU of a run that may be dead; if QEMU itself is gone, so are the filters."""
+    if listening(str(data["qmp"])):
+        with QmpClient(str(data["qmp"]), str(data["label"])) as qmp:
+            remove(qmp, [str(key) for key in data["devices"]])
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(str(data["socket"]))
+
+
+def undo_file(data: Mapping[str, Any]) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(str(data["path"]))
+
+
+def _path(key: str) -> str:
+    return f"/machine/peripheral/{key}"
+
+
+def _property(qmp: QmpClient, key: str, name: str) -> Any:
+    """A property of a drive's device; ``None`` when there is no such device or property."""
+    try:
+        return qmp.execute("qom-get", {"path": _path(key), "property": name})
+    except QmpError:
+        return None
+
+
+def _node_names(qmp: QmpClient) -> list[str]:
+    return [str(node.get("node-name")) for node in qmp.execute("query-named-block-nodes", {"flat": True})]

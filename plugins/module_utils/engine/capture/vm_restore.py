@@ -1,0 +1,97 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""VM archives back into disk images: images are made by qemu-img and filled through qemu-storage-daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import Any, Mapping, Protocol
+
+from ..errors import IntegrityError, ProtocolError, StorageError
+from ..formats.vma_reader import VmaReader
+from ..system.process import run
+from ..system.report import Reporter
+from .model import Progress
+from .nbd import NbdExport
+from .storage_daemon import serve
+
+
+class Source(Protocol):
+    """Reads the uncompressed archive."""
+
+    def readinto(self, buffer: Any) -> int: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one device of the archive goes: a path that does not exist yet, and ``raw`` or ``qcow2``."""
+
+    path: str
+    format: str
+
+
+def inspect(source: Source) -> tuple[list[tuple[str, bytes]], list[tuple[str, int]]]:
+    """Configs (name, content) and devices (name, size in bytes) of an archive, from its header alone.
+
+    :raises IntegrityError: it is no VMA archive.
+    """
+    header = VmaReader(source).header
+    return list(header.configs), [(device.name, device.size) for device in header.devices]
+
+
+def extract_vma(source: Source, targets: Mapping[str, Target], progress: Progress, report: Reporter) -> dict[str, int]:
+    """Write the devices of an archive to new images, holes where the archive has zeros.
+
+    :param targets: by device name; each device of the archive has one.
+    :returns: bytes written per device.
+    :raises IntegrityError: the archive is damaged, incomplete, or has a device without target.
+    :raises StorageError: an image cannot be made or written.
+    """
+    reader = VmaReader(source)
+    devices = {device.name: device for device in reader.header.devices}
+    missing = sorted(set(devices) - set(targets))
+    if missing:
+        raise IntegrityError(f"the archive holds {', '.join(missing)}, for which no place was prepared")
+    written = dict.fromkeys(devices, 0)
+    if not devices:
+        reader.verify()
+        return written
+    images = []
+    for name, device in devices.items():
+        target = targets[name]
+        argv = ["qemu-img", "create", "-q", "-f", target.format, target.path, str(device.size)]
+        run(argv, timeout=120, error=StorageError, hint="check space and permissions there")
+        images.append((name, target.path, target.format))
+        report.info(f"restoring {name} ({device.size} bytes) to {target.path}")
+    with tempfile.TemporaryDirectory(prefix="holdfast-nbd-") as folder, contextlib.ExitStack() as stack:
+        socket = os.path.join(folder, "nbd")
+        stack.enter_context(serve(images, socket, writable=True))
+        exports = {name: stack.enter_context(NbdExport(socket, name, targets[name].path)) for name in devices}
+        try:
+            for piece in reader.pieces():
+                if piece.data is not None:
+                    exports[piece.device.name].write(piece.offset, bytearray(piece.data))
+                    written[piece.device.name] += piece.length
+                progress.add(piece.length, 0 if piece.data is not None else piece.length)
+            for export in exports.values():
+                export.flush()
+        except ProtocolError as exc:
+            raise StorageError(
+                f"cannot write the restored disks: {exc.message}", hint="is the storage of the volumes full?"
+            ) from exc
+    for target in targets.values():
+        _sync(target.path)
+    return written
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

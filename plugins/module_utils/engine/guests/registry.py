@@ -1,0 +1,96 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The kinds of guests on this node: finding all, opening one, and their undo handlers."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Union
+
+from ..errors import ConfigError, GuestError
+from ..settings.guest_config import GuestConfig
+from ..system.files import read_text
+from ..system.host import Host
+from ..system.undo import Handler
+from .lxc.guest import UNDO as LXC_UNDO
+from .model import GuestInfo, Resolve
+from .qemu.undo import UNDO as QEMU_UNDO
+
+if TYPE_CHECKING:
+    from .lxc.guest import LxcGuest
+    from .qemu.guest import QemuGuest
+
+    Guest = Union[QemuGuest, LxcGuest]
+
+UNDO: dict[str, Handler] = {**QEMU_UNDO, **LXC_UNDO}
+
+_CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
+
+
+def list_guests(host: Host) -> list[GuestInfo]:
+    """Every guest defined on this node, by id within its kind.
+
+    :raises ConfigError: a definition cannot be parsed, or one id is defined twice.
+    """
+    found = [
+        *_defined(host.paths.qemu_configs, "qemu", "name", "VM"),
+        *_defined(host.paths.lxc_configs, "lxc", "hostname", "CT"),
+    ]
+    seen: dict[int, GuestInfo] = {}
+    for info in found:
+        if info.vmid in seen:
+            raise ConfigError(
+                f"guest id {info.vmid} is defined twice: {seen[info.vmid].config_path} and {info.config_path}",
+                hint="give one of them another id",
+            )
+        seen[info.vmid] = info
+    return found
+
+
+def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
+    """A handle on a guest.
+
+    :raises GuestError: its definition is gone; :raises ConfigError: it cannot be parsed.
+    """
+    text = read_text(info.config_path)
+    if text is None:
+        raise GuestError(f"guest {info.vmid} ({info.name}) does not exist: {info.config_path} is gone")
+    config = GuestConfig.parse(text, info.config_path)
+    if info.kind == "qemu":
+        from .qemu.guest import QemuGuest
+
+        return QemuGuest(host, info, config, resolve)
+    if info.kind == "lxc":
+        from .lxc.guest import LxcGuest
+
+        return LxcGuest(host, info, config, resolve)
+    raise GuestError(f"guest {info.vmid} is of the unknown kind {info.kind!r}")
+
+
+def _defined(folder: str, kind: str, name_key: str, prefix: str) -> list[GuestInfo]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    found = []
+    for match in filter(None, map(_CONFIG.fullmatch, names)):
+        path = os.path.join(folder, match[0])
+        text = read_text(path)
+        if text is None:
+            continue
+        config = GuestConfig.parse(text, path)
+        found.append(
+            GuestInfo(
+                kind=kind,
+                vmid=int(match[1]),
+                name=config.get(name_key) or f"{prefix}{match[1]}",
+                tags=tuple(filter(None, re.split(r"[;,\s]+", config.get("tags") or ""))),
+                pool=config.get("pool") or "",
+                template=config.get("template") == "1",
+                config_path=path,
+            )
+        )
+    return sorted(found, key=lambda info: info.vmid)
