@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Union
+from typing import Union
 
 from ..errors import ConfigError, GuestError
 from ..settings.guest_config import GuestConfig
@@ -16,14 +16,12 @@ from ..system.files import read_text
 from ..system.host import Host
 from ..system.undo import Handler
 from .lxc.guest import UNDO as LXC_UNDO
+from .lxc.guest import LxcGuest
 from .model import GuestInfo, Resolve
-from .qemu.undo import UNDO as QEMU_UNDO
+from .qemu.guest import UNDO as QEMU_UNDO
+from .qemu.guest import QemuGuest
 
-if TYPE_CHECKING:
-    from .lxc.guest import LxcGuest
-    from .qemu.guest import QemuGuest
-
-    Guest = Union[QemuGuest, LxcGuest]
+Guest = Union[QemuGuest, LxcGuest]
 
 UNDO: dict[str, Handler] = {**QEMU_UNDO, **LXC_UNDO}
 
@@ -60,12 +58,8 @@ def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
         raise GuestError(f"guest {info.vmid} ({info.name}) does not exist: {info.config_path} is gone")
     config = GuestConfig.parse(text, info.config_path)
     if info.kind == "qemu":
-        from .qemu.guest import QemuGuest
-
         return QemuGuest(host, info, config, resolve)
     if info.kind == "lxc":
-        from .lxc.guest import LxcGuest
-
         return LxcGuest(host, info, config, resolve)
     raise GuestError(f"guest {info.vmid} is of the unknown kind {info.kind!r}")
 
