@@ -1,0 +1,135 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Backups of guests: what a run would do, and doing it."""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import HoldfastError, Interrupted
+from ..guests.model import GuestInfo
+from ..storages.base import Need
+from ..system.host import Host
+from ..system.report import Reporter
+from .backup_guest import BackupContext, backup_guest
+from .backup_setup import Prepared, fresh_archive, prepare
+from .heal import heal
+from .locking import run_lock
+from .record import RunRecord
+from .requests import BackupRequest
+from .results import BackupPlan, GuestOutcome, PlannedGuest, RunResult
+from .signals import interruptible
+
+
+def plan_backup(host: Host, request: BackupRequest) -> BackupPlan:
+    """Which guests and volumes a run would back up, and which have a fresh archive; nothing is changed.
+
+    :raises UsageError: the selection or an option makes no sense; :raises StorageError: the target cannot be used.
+    """
+    prepared = prepare(host, request)
+    return BackupPlan(
+        node=host.node,
+        storage=prepared.storage.name,
+        job=request.job,
+        options=prepared.effective_options(),
+        sources=prepared.option_sources(),
+        guests=[_plan_guest(host, prepared, info) for info in prepared.guests],
+        skipped=prepared.external,
+        warnings=prepared.warnings,
+    )
+
+
+def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResult:
+    """Back up the selected guests, one after the other; a guest that fails does not stop the others.
+
+    :returns: the outcome of every guest, also of those that failed: look at ``ok``.
+    :raises UsageError: the selection or an option makes no sense.
+    :raises StorageError: the target cannot be used; :raises LockError: another run did not end in time.
+    :raises Interrupted: a signal stopped the run; everything was undone, ``result`` tells what was done before.
+    """
+    heal(host, report)
+    prepared = prepare(host, request)
+    for warning in prepared.warnings:
+        report.warn(warning)
+    prepared.storage.activate(Need("backup", write=True))
+    with run_lock(host, prepared.settings.lockwait, report):
+        result = RunResult(
+            id="",
+            node=host.node,
+            storage=prepared.storage.name,
+            job=request.job,
+            started=time.time(),
+            options=prepared.effective_options(),
+            guests=[GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests],
+            skipped=prepared.external,
+            warnings=list(prepared.warnings),
+        )
+        todo = _mark_fresh(prepared, result, report)
+        if todo:
+            _run(host, prepared, result, todo, report)
+        else:
+            result.state = "finished"
+            result.finished = time.time()
+    return result
+
+
+def _run(
+    host: Host,
+    prepared: Prepared,
+    result: RunResult,
+    todo: list[tuple[GuestInfo, GuestOutcome]],
+    report: Reporter,
+) -> None:
+    record = RunRecord.start(host, "backup", {"job": result.job, "guests": [info.vmid for info, _outcome in todo]})
+    result.id = record.id
+    context = BackupContext(host, prepared.storage, prepared.settings, record, report)
+    try:
+        with interruptible():
+            for info, outcome in todo:
+                record.update(result.to_dict())
+                backup_guest(context, info, outcome)
+    except Interrupted as exc:
+        result.finished, result.state = time.time(), "interrupted"
+        record.finish("interrupted", result.to_dict())
+        exc.result = result.to_dict()
+        raise
+    except HoldfastError:
+        record.finish("failed", result.to_dict())
+        raise
+    result.finished, result.state = time.time(), "finished"
+    record.finish("finished", result.to_dict())
+
+
+def _mark_fresh(prepared: Prepared, result: RunResult, report: Reporter) -> list[tuple[GuestInfo, GuestOutcome]]:
+    """Guests still to be backed up; the others get the status ``fresh``."""
+    todo = []
+    for info, outcome in zip(prepared.guests, result.guests):
+        archive = fresh_archive(prepared, info)
+        if archive is None:
+            todo.append((info, outcome))
+            continue
+        outcome.status, outcome.archive, outcome.path = "fresh", archive.volid, archive.path
+        outcome.archive_size = archive.size
+        report.info(f"{info.vmid}: {archive.volid} is fresh enough, nothing to do")
+    return todo
+
+
+def _plan_guest(host: Host, prepared: Prepared, info: GuestInfo) -> PlannedGuest:
+    from .guests import open_by_info
+    from .volumes import describe_volumes
+
+    mode = prepared.settings.mode
+    planned = PlannedGuest(info.vmid, info.name, info.kind, "backup", mode, mode)
+    archive = fresh_archive(prepared, info)
+    if archive is not None:
+        planned.action = "fresh"
+        planned.reason = f"{archive.volid} is younger than {prepared.max_age_text}"
+    try:
+        planned.disks = describe_volumes(info)
+        if open_by_info(host, info).status() == "stopped":
+            planned.mode = "stop"
+    except HoldfastError as exc:
+        planned.warnings.append(str(exc))
+    return planned

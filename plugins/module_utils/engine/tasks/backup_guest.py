@@ -1,0 +1,271 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The backup of one guest: capture, write, commit, then retention."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from ..capture.model import Captured, CaptureOptions
+from ..capture.registry import open_capture
+from ..errors import GuestError, HoldfastError, Interrupted, StorageError
+from ..guests.model import GuestInfo
+from ..rules.names import ArchiveName, make_archive_name
+from ..rules.notes import render_notes
+from ..storages.base import Need, Storage
+from ..storages.dump import Archive
+from ..storages.mounts import filesystem_type
+from ..stream.progress import Progress
+from ..stream.sink import open_sink
+from ..system.host import Host
+from ..system.report import Reporter
+from ..system.undo import UndoStack
+from .backup_setup import BackupSettings
+from .guests import open_by_info
+from .locking import guest_lock
+from .log import GuestLog, clock, human
+from .prune import mark_archives, remove_marked
+from .record import RunRecord
+from .restore_config import get_key
+from .restore_plan import existing_text
+from .results import GuestOutcome
+from .stores import get_storage
+from .undoing import FOLDER, handlers, make_folder
+
+LEAST_SPACE = 1 << 20
+"""Bytes that must be free before a backup begins; how much it will take cannot be known."""
+
+COPY_FILESYSTEMS = ("ext3", "ext4", "nfs", "nfs4", "reiserfs", "xfs")
+"""File systems beside whose archives a container's working copy is put; on others it goes to ``/var/tmp``."""
+
+
+@dataclass(frozen=True)
+class BackupContext:
+    """What all guests of a run share."""
+
+    host: Host
+    storage: Storage
+    settings: BackupSettings
+    record: RunRecord
+    report: Reporter
+
+
+def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome) -> None:
+    """Back up one guest and note in ``outcome`` what became of it.
+
+    :raises Interrupted: a signal arrived; everything was undone.
+    """
+    outcome.status, outcome.requested_mode = "failed", context.settings.mode
+    name = _free_name(context, info)
+    outcome.started = time.time()
+    began = time.monotonic()
+    label = "VM" if info.kind == "qemu" else "CT"
+    outcome.log = os.path.join(context.host.paths.log, f"{info.kind}-{info.vmid}.log")
+    with GuestLog(outcome.log, context.report, f"{info.vmid}: ") as log:
+        log.info(f"starting backup of {label} {info.vmid} ({info.name})")
+        try:
+            with guest_lock(context.host, info.vmid, f"backup of {label} {info.vmid} ({info.name})"):
+                _backup_locked(context, info, name, outcome, log)
+            outcome.status = "ok"
+        except (HoldfastError, OSError) as exc:
+            outcome.error = _error(exc)
+            log.error(f"backup of {label} {info.vmid} ({info.name}) failed: {exc}")
+            if isinstance(exc, Interrupted):
+                raise
+        else:
+            log.info(f"finished backup of {label} {info.vmid} ({clock(time.monotonic() - began)})")
+        finally:
+            outcome.duration = time.monotonic() - began
+            outcome.warnings = list(log.warnings)
+    _keep_log(context, name, outcome)
+
+
+def _free_name(context: BackupContext, info: GuestInfo) -> ArchiveName:
+    """The name for an archive begun now; names tell seconds, so a guest's second backup in one waits for the next."""
+    while True:
+        name = make_archive_name(info.kind, info.vmid, int(time.time()), context.settings.compression)
+        if not os.path.lexists(context.storage.archives.final_path(name)):
+            return name
+        time.sleep(0.1)
+
+
+def _backup_locked(
+    context: BackupContext, info: GuestInfo, name: ArchiveName, outcome: GuestOutcome, log: GuestLog
+) -> None:
+    settings, storage = context.settings, context.storage
+    lock = get_key(existing_text(info), "lock")
+    if lock:
+        raise GuestError(
+            f"cannot back up {info.vmid} ({info.name}): it is locked ({lock})",
+            hint="if nothing works on it any more, remove 'lock' from its config",
+        )
+    _check_limits(storage, settings, info)
+    storage.check_space(LEAST_SPACE, "a backup")
+    undo = UndoStack(context.record.journal(info.vmid), handlers())
+    try:
+        with _captured(context, info, name, undo, log) as captured:
+            outcome.mode, outcome.disks = captured.mode, captured.disks
+            archive = _write(context, info, name, captured, undo, outcome, log)
+        outcome.timings = captured.timings.to_dict()
+        outcome.archive, outcome.path, outcome.archive_size = archive.volid, archive.path, archive.size
+    finally:
+        for problem in undo.unwind():
+            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+    if settings.keep is not None:
+        _prune(storage, settings, info, outcome, log)
+
+
+@contextlib.contextmanager
+def _captured(
+    context: BackupContext, info: GuestInfo, name: ArchiveName, undo: UndoStack, log: GuestLog
+) -> Iterator[Captured]:
+    settings = context.settings
+    workdir = _work_folder(context, info, name, log)
+    token = undo.push(FOLDER, path=workdir)
+    make_folder(workdir)
+    options = CaptureOptions(
+        workdir=workdir,
+        fleecing_dir=_fleecing_folder(context, workdir),
+        stopwait=settings.stopwait * 60,
+        exclude_path=settings.exclude_path,
+        stdexcludes=settings.stdexcludes,
+    )
+    guest = open_by_info(context.host, info)
+    with open_capture(guest, settings.mode, options, undo, log) as captured:
+        log.info(f"backup mode: {captured.mode}")
+        yield captured
+    undo.undo(token)
+
+
+def _write(
+    context: BackupContext,
+    info: GuestInfo,
+    name: ArchiveName,
+    captured: Captured,
+    undo: UndoStack,
+    outcome: GuestOutcome,
+    log: GuestLog,
+) -> Archive:
+    """Write the archive and let it appear under its name."""
+    settings, folder = context.settings, context.storage.archives
+    outcome.size = captured.size
+    partial, token = folder.begin(name, undo)
+    log.info(f"creating archive {folder.final_path(name)!r}")
+    if settings.bwlimit:
+        log.info(f"bandwidth limit: {settings.bwlimit} KiB/s")
+    progress = Progress(captured.size, log)
+    began = time.monotonic()
+    with open_sink(
+        partial,
+        settings.compression,
+        threads=settings.threads,
+        bwlimit_kib=settings.bwlimit,
+        on_written=progress.set_written,
+    ) as sink:
+        outcome.disks = _merge_stats(captured.disks, captured.write_to(sink, progress))
+    progress.finish()
+    took = max(time.monotonic() - began, 0.001)
+    outcome.size = outcome.size or progress.done
+    outcome.speed = int(outcome.size / took)
+    archive = folder.commit(name, undo, token, notes=_notes(context, info), protected=bool(settings.protected))
+    log.info(
+        f"archive file size: {human(archive.size)}, {human(outcome.size)} in {took:.1f} s ({human(outcome.speed)}/s)"
+    )
+    return archive
+
+
+def _merge_stats(disks: list[dict[str, Any]], stats: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was planned of each volume plus what its copy counted."""
+    return [{**disk, **(stats.get(str(disk.get("key"))) or {})} for disk in disks]
+
+
+def _notes(context: BackupContext, info: GuestInfo) -> str:
+    template = context.settings.notes_template
+    if not template:
+        return ""
+    values = {
+        "cluster": "standalone node",
+        "guestname": info.name,
+        "node": context.host.node,
+        "vmid": str(info.vmid),
+    }
+    return render_notes(template, values)
+
+
+def _check_limits(storage: Storage, settings: BackupSettings, info: GuestInfo) -> None:
+    """Refuse before the guest is touched what the storage would not keep."""
+    if settings.protected:
+        storage.archives.check_protected_limit(info.kind, info.vmid)
+    elif settings.limit > 0:
+        present = [a for a in storage.archives.list_archives(info.vmid, info.kind) if not a.protected]
+        if len(present) >= settings.limit:
+            raise StorageError(
+                f"cannot back up {info.vmid} ({info.name}): storage {storage.name!r} keeps at most {settings.limit}"
+                f" backups of a guest, there are {len(present)}, and pruning is switched off",
+                hint="remove old backups, raise the retention, or allow pruning (remove)",
+            )
+
+
+def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log: GuestLog) -> str:
+    """Where scratch files of this guest go: as vzdump, beside the archive where that can hold any file."""
+    unique = f"vzdumptmp{os.getpid()}_{info.vmid}"
+    if context.settings.tmpdir:
+        return os.path.join(context.settings.tmpdir, unique)
+    dump = context.storage.archives.path
+    kind = filesystem_type(dump)
+    if info.kind == "lxc" and kind not in COPY_FILESYSTEMS:
+        folder = os.path.join(context.record.folder, unique)
+        log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
+        return folder
+    return os.path.join(dump, name.filename.partition(".")[0] + ".tmp")
+
+
+def _fleecing_folder(context: BackupContext, workdir: str) -> str:
+    name = context.settings.fleecing_storage
+    if name is None:
+        return workdir
+    storage = get_storage(context.host, name)
+    storage.activate(Need("images", write=True))
+    folder = os.path.join(storage.volumes.base, "images")
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome: GuestOutcome, log: GuestLog) -> None:
+    """Apply retention to the guest that was just backed up."""
+    if settings.keep is None:
+        return
+    marked = mark_archives(storage.archives.list_archives(info.vmid, info.kind), settings.keep)
+    problems = remove_marked(storage, marked, log)
+    outcome.pruned = [mark.archive for _archive, mark in marked if mark.removed]
+    log.info(f"pruned {len(outcome.pruned)} backup(s) not covered by the retention {settings.keep_text}")
+    if problems:
+        raise StorageError(
+            f"the backup of {info.vmid} ({info.name}) is complete, but old ones could not be removed:"
+            f" {'; '.join(problems)}",
+            hint="solve the cause; the next run prunes again",
+        )
+
+
+def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome) -> None:
+    """Put the log beside the archive, also when there is none because the backup failed."""
+    if outcome.log is None:
+        return
+    try:
+        outcome.log = context.storage.archives.put_log(name, outcome.log)
+    except OSError as exc:
+        message = f"{outcome.vmid}: cannot put the log beside the archive: {exc.strerror}"
+        outcome.warnings.append(message)
+        context.report.warn(message)
+
+
+def _error(exc: HoldfastError | OSError) -> dict[str, Any]:
+    if isinstance(exc, HoldfastError):
+        return {"message": exc.message, "hint": exc.hint, "code": exc.code}
+    return {"message": str(exc), "hint": "", "code": "error"}

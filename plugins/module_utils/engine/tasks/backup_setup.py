@@ -1,0 +1,227 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A backup request turned into what the run works with: target, options, guests."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import UsageError
+from ..guests.model import GuestInfo
+from ..rules.durations import parse_age
+from ..rules.notes import VARIABLES, render_notes
+from ..rules.options import EffectiveOptions, merge, parse_options
+from ..rules.retention import Keep, format_keep, parse_keep
+from ..rules.selection import Selection as Selected
+from ..rules.selection import select
+from ..settings.jobs import JobDef
+from ..settings.storages import StorageDef
+from ..storages.base import Need, Storage
+from ..storages.dump import Archive
+from ..storages.registry import open_storage
+from ..system.host import Host
+from .definitions import get_job, load_conf
+from .guests import guest_refs, list_guests
+from .requests import BackupRequest, Selection
+from .stores import get_storage
+
+SKEW_SECONDS = 300
+"""An archive that is dated this far into the future still counts as fresh; clocks of nodes differ a little."""
+
+
+@dataclass(frozen=True)
+class BackupSettings:
+    """The options of a run in the engine's terms.
+
+    :param compression: file suffix; :param threads: of the compressor, 0 stands for half of the processors.
+    :param keep: retention to apply after each guest, ``None`` when nothing may be removed.
+    :param limit: number of unprotected archives that a guest may have before a backup; 0 means any.
+    """
+
+    options: EffectiveOptions
+
+    @property
+    def mode(self) -> str:
+        return str(self.options["mode"])
+
+    @property
+    def compression(self) -> str:
+        return self.options.suffix
+
+    @property
+    def threads(self) -> int:
+        if self.compression == "gz":
+            # vzdump's pigz: 0 is plain gzip, 1 is half of the processors.
+            return {0: 1, 1: 0}.get(self.options["pigz"], int(self.options["pigz"]))
+        return int(self.options["zstd"])
+
+    @property
+    def bwlimit(self) -> int:
+        return int(self.options["bwlimit"])
+
+    @property
+    def ionice(self) -> int:
+        return int(self.options["ionice"])
+
+    @property
+    def lockwait(self) -> int:
+        return int(self.options["lockwait"])
+
+    @property
+    def stopwait(self) -> int:
+        return int(self.options["stopwait"])
+
+    @property
+    def tmpdir(self) -> str | None:
+        value = self.options["tmpdir"]
+        return None if value is None else str(value)
+
+    @property
+    def exclude_path(self) -> tuple[str, ...]:
+        return tuple(self.options["exclude_path"])
+
+    @property
+    def stdexcludes(self) -> bool:
+        return bool(self.options["stdexcludes"])
+
+    @property
+    def fleecing_storage(self) -> str | None:
+        fleecing = self.options["fleecing"]
+        return str(fleecing["storage"]) if fleecing.get("enabled") else None
+
+    @property
+    def protected(self) -> bool:
+        return bool(self.options["protected"])
+
+    @property
+    def notes_template(self) -> str:
+        return self.options["notes_template"] or ""
+
+    @property
+    def keep(self) -> Keep | None:
+        return self.options.keep
+
+    @property
+    def keep_text(self) -> str:
+        return format_keep(self.options.keep or Keep())
+
+    @property
+    def limit(self) -> int:
+        value = self.options["prune_backups"]
+        if not value or self.options["remove"]:
+            return 0
+        return sum(count for _rule, count in parse_keep(value).counts)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to begin.
+
+    :param external: ids of selected guests that live on other nodes.
+    :param max_age: seconds; ``None`` when every guest is backed up.
+    """
+
+    settings: BackupSettings
+    storage: Storage
+    guests: list[GuestInfo]
+    external: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    max_age: int | None = None
+    max_age_text: str = ""
+
+    def effective_options(self) -> dict[str, Any]:
+        """Every option that has a value."""
+        values = self.settings.options.values
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items() if v not in (None, (), {})}
+
+    def option_sources(self) -> dict[str, str]:
+        return dict(self.settings.options.sources)
+
+
+def prepare(host: Host, request: BackupRequest) -> Prepared:
+    """Resolve job, layers of options, target and selection; nothing is changed.
+
+    :raises UsageError: a name is unknown, or options make no sense together.
+    :raises StorageError: the target cannot be used.
+    """
+    job = get_job(host, request.job) if request.job is not None else None
+    given = parse_options(request.options)
+    call = {**(job.options if job is not None else {}), **given}
+    if given.get("storage") or given.get("dumpdir"):
+        # The request's own target silences the job's other half of the pair.
+        call = {key: value for key, value in call.items() if key not in ("storage", "dumpdir") or key in given}
+    conf, warnings = load_conf(host)
+    storage = _target(host, merge(call, None, conf))
+    options = merge(call, storage.definition.prune_backups, conf)
+    if options["script"]:
+        warnings.append("the option 'script' has no effect: this version calls no hook scripts")
+    if options["notes_template"]:
+        render_notes(options["notes_template"], dict.fromkeys(VARIABLES, ""))
+    if options["tmpdir"] and not os.path.isdir(options["tmpdir"]):
+        raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
+    if options["fleecing"].get("enabled"):
+        get_storage(host, options["fleecing"]["storage"])
+    storage.activate(Need("backup"))
+    chosen = _select(host, request.selection if request.selection.given else _job_selection(job))
+    infos = {info.vmid: info for info in list_guests(host)} if chosen.guests else {}
+    return Prepared(
+        settings=BackupSettings(options),
+        storage=storage,
+        guests=[infos[vmid] for vmid in chosen.guests],
+        external=list(chosen.skipped),
+        warnings=warnings,
+        max_age=None if request.max_age is None or request.force else parse_age(request.max_age),
+        max_age_text=request.max_age or "",
+    )
+
+
+def fresh_archive(prepared: Prepared, info: GuestInfo) -> Archive | None:
+    """The guest's newest archive on the target, if it is young enough to leave the guest alone."""
+    if prepared.max_age is None:
+        return None
+    archives = [a for a in prepared.storage.archives.list_archives(info.vmid, info.kind) if a.name is not None]
+    newest = max(archives, key=lambda archive: archive.time, default=None)
+    if newest is None or not -SKEW_SECONDS <= time.time() - newest.time <= prepared.max_age:
+        return None
+    return newest
+
+
+def selected_ids(host: Host, job: JobDef) -> list[int]:
+    """Ids of this node's guests that a job backs up."""
+    return list(_select(host, _job_selection(job)).guests)
+
+
+def _select(host: Host, wanted: Selection) -> Selected:
+    return select(
+        guest_refs(host),
+        here=host.node,
+        vmid=tuple(wanted.vmid),
+        all=bool(wanted.all),
+        exclude=tuple(wanted.exclude),
+        pool=wanted.pool,
+        node=wanted.node,
+    )
+
+
+def _job_selection(job: JobDef | None) -> Selection:
+    return Selection() if job is None else Selection(**dict(job.selection))
+
+
+def _target(host: Host, options: EffectiveOptions) -> Storage:
+    if options["storage"]:
+        return get_storage(host, str(options["storage"]))
+    # A plain folder is a storage without a definition whose archives lie directly in it.
+    folder = StorageDef(
+        name="dumpdir",
+        type="dir",
+        path=str(options["dumpdir"]),
+        content=("backup",),
+        create_base_path=False,
+        content_dirs={"backup": "."},
+    )
+    return open_storage(folder, host.node)

@@ -1,0 +1,65 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Cleaning up after runs that were killed. Called before every run, and by hand with ``holdfast heal``."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import LockError
+from ..system.host import Host
+from ..system.locks import hold
+from ..system.report import Reporter
+from ..system.undo import UndoStack
+from .locking import guest_lock
+from .record import RunRecord, load_records, tidy_records
+
+WAIT_SECONDS = 600.0
+"""How long to wait for another process that is healing already."""
+
+
+def heal(host: Host, report: Reporter) -> list[str]:
+    """Undo what runs of dead processes left in guests and on storages, and mark those runs as aborted.
+
+    :returns: ids of the runs that were cleaned up. What cannot be undone is warned about and tried again next time.
+    """
+    if not any(_needs_care(record) for record in load_records(host)):
+        return []
+    healed = []
+    with hold(os.path.join(host.paths.locks, "heal.lock"), "cleaning up after killed runs", wait=WAIT_SECONDS):
+        for record in load_records(host):
+            if _needs_care(record):
+                _heal_run(host, record, report)
+                healed.append(record.id)
+        tidy_records(host)
+    return healed
+
+
+def _needs_care(record: RunRecord) -> bool:
+    if record.alive and record.state == "running":
+        return False
+    return record.state == "running" or bool(record.journals())
+
+
+def _heal_run(host: Host, record: RunRecord, report: Reporter) -> None:
+    from .undoing import handlers
+
+    report.warn(f"run {record.id} of {record.data.get('kind', 'unknown kind')} did not end properly; cleaning up")
+    for vmid, path in record.journals():
+        try:
+            with guest_lock(host, vmid, f"cleaning up guest {vmid} after run {record.id}"):
+                stack = UndoStack.load(path, handlers())
+                for kind, data in reversed(stack.pending):
+                    report.info(f"guest {vmid}: undoing {kind} {_brief(data)}")
+                for problem in stack.unwind():
+                    report.warn(f"guest {vmid}: cannot undo everything that run {record.id} left: {problem}")
+        except LockError as exc:
+            report.warn(f"guest {vmid}: left as run {record.id} left it: {exc.message}")
+    if record.state == "running":
+        record.finish("aborted")
+
+
+def _brief(data: dict[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in data.items() if isinstance(value, (str, int)))[:200]

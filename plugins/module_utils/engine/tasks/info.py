@@ -1,0 +1,139 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What there is: storages, jobs, guests and their coverage, runs; for modules, reports and the node command."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ..errors import HoldfastError
+from ..storages.base import Need
+from ..storages.dump import Archive
+from ..storages.registry import open_storage
+from ..system.host import Host
+from .archives import ArchiveEntry
+from .definitions import job_dict, load_jobs, next_job_runs
+from .record import RunRecord, load_records
+from .results import instant
+from .stores import load_storages, open_storages, storage_dict
+
+
+def storages_info(host: Host) -> list[dict[str, Any]]:
+    """Every defined storage: whether it can be used here, why not, its space and number of archives."""
+    rows = []
+    for definition in load_storages(host).values():
+        row: dict[str, Any] = {
+            "name": definition.name,
+            "type": definition.type,
+            "path": definition.path,
+            "definition": storage_dict(definition),
+            "usable": False,
+            "error": None,
+            "total": None,
+            "free": None,
+            "archives": None,
+        }
+        try:
+            storage = open_storage(definition, host.node)
+            storage.activate(Need())
+            row.update(usable=True, total=storage.total_space(), free=storage.free_space())
+            if "backup" in definition.content:
+                row["archives"] = len(storage.archives.list_archives())
+        except (HoldfastError, OSError) as exc:
+            row["error"] = str(exc)
+        rows.append(row)
+    return rows
+
+
+def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
+    """Every job with its next runs."""
+    now = int(time.time())
+    return [
+        {
+            "id": job.id,
+            "enabled": job.enabled,
+            "schedule": job.schedule,
+            "definition": job_dict(job),
+            "next_runs": next_job_runs(job, now, runs),
+        }
+        for job in load_jobs(host).values()
+    ]
+
+
+def guests_info(host: Host) -> list[dict[str, Any]]:
+    """Every guest with its state, its newest archive on any storage, that archive's age, and the jobs that cover it."""
+    from .guests import guest_table
+
+    newest: dict[tuple[str, int], Archive] = {}
+    counts: dict[tuple[str, int], int] = {}
+    for storage in open_storages(host, Need("backup")):
+        for archive in storage.archives.list_archives():
+            if archive.name is None or archive.vmid is None:
+                continue
+            key = (archive.kind, archive.vmid)
+            counts[key] = counts.get(key, 0) + 1
+            if key not in newest or archive.time > newest[key].time:
+                newest[key] = archive
+    covering = _coverage(host)
+    now = time.time()
+    rows = []
+    for row in guest_table(host):
+        key = (str(row["kind"]), int(row["vmid"]))
+        archive_or_none = newest.get(key)
+        rows.append(
+            {
+                **row,
+                "archives": counts.get(key, 0),
+                "newest": None if archive_or_none is None else ArchiveEntry(archive_or_none).to_dict(),
+                "newest_age": None if archive_or_none is None else int(now - archive_or_none.time),
+                "jobs": covering.get(key[1], []),
+            }
+        )
+    return rows
+
+
+def runs_info(host: Host, limit: int = 20) -> list[dict[str, Any]]:
+    """The last runs, newest first; one whose process died without a word has the state ``aborted``."""
+    return [_run_row(record) for record in load_records(host)[:limit]]
+
+
+def _run_row(record: RunRecord) -> dict[str, Any]:
+    data = record.data
+    state = record.state if record.state != "running" or record.alive else "aborted"
+    result = data.get("result") or {}
+    if data.get("kind") == "restore":
+        guests, summary = 1, f"{result.get('archive', '')} as {result.get('vmid', '')}"
+    else:
+        counts = result.get("counts") or {}
+        guests = sum(counts.values())
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return {
+        "id": record.id,
+        "kind": data.get("kind", "unknown"),
+        "state": state,
+        **instant("started", data.get("started")),
+        **instant("finished", data.get("finished")),
+        "guests": guests,
+        "summary": summary,
+        "result": result or None,
+    }
+
+
+def _coverage(host: Host) -> dict[int, list[str]]:
+    """Ids of the enabled jobs that back up each guest of this node."""
+    from .backup_setup import selected_ids
+
+    covering: dict[int, list[str]] = {}
+    for job in load_jobs(host).values():
+        if not job.enabled:
+            continue
+        try:
+            ids = selected_ids(host, job)
+        except HoldfastError:
+            continue
+        for vmid in ids:
+            covering.setdefault(vmid, []).append(job.id)
+    return covering

@@ -1,0 +1,170 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A guest made from an archive.
+
+Nothing of an existing guest is touched until the new one is complete: new volumes are made beside the old ones,
+filled, and named by a config that replaces the old config in one step. Only then are the old volumes freed. A restore
+that fails or is killed before that step leaves the old guest as it was and none of the new volumes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import GuestError, HoldfastError, Interrupted, UsageError
+from ..guests.model import GuestInfo
+from ..system.files import write_atomic
+from ..system.host import Host
+from ..system.report import Reporter
+from ..system.undo import UndoStack
+from .guests import find_by_id, open_by_info
+from .heal import heal
+from .locking import guest_lock
+from .log import GuestLog, human
+from .record import RunRecord
+from .requests import RestoreRequest
+from .restore_ct import fill_container, plan_container
+from .restore_plan import RestorePlan, locate_source, read_config
+from .restore_vm import fill_vm, plan_vm
+from .results import RestoreResult
+from .signals import interruptible
+from .undoing import UNNAMED, handlers
+
+
+def plan_restore(host: Host, request: RestoreRequest) -> RestoreResult:
+    """What a restore would make; nothing is changed. State ``exists`` when the guest is there and is not replaced.
+
+    :raises HoldfastError: the restore would fail before it began.
+    """
+    existing = find_by_id(host, request.vmid)
+    if existing is not None and not request.force:
+        return RestoreResult(
+            archive=request.archive,
+            vmid=existing.vmid,
+            kind=existing.kind,
+            name=existing.name,
+            state="exists",
+            config_path=existing.config_path,
+        )
+    return _prepare(host, request, write=False).result
+
+
+def run_restore(host: Host, request: RestoreRequest, report: Reporter) -> RestoreResult:
+    """Restore a guest.
+
+    :raises UsageError: the id is taken and ``force`` is not given; :raises GuestError: the guest to be replaced runs.
+    :raises IntegrityError: the archive is damaged. In every case all that was made is removed again.
+    """
+    heal(host, report)
+    with guest_lock(host, request.vmid, f"restore of guest {request.vmid}"):
+        existing = find_by_id(host, request.vmid)
+        if existing is not None and not request.force:
+            raise UsageError(
+                f"cannot restore {request.archive} as guest {request.vmid}: that id belongs to"
+                f" {_describe(existing)} already",
+                hint="choose another id, or give force to replace a stopped guest",
+            )
+        plan = _prepare(host, request, write=True)
+        record = RunRecord.start(host, "restore", {"archive": request.archive, "vmid": request.vmid})
+        log_path = os.path.join(host.paths.log, f"restore-{request.vmid}.log")
+        with GuestLog(log_path, report, f"{request.vmid}: ") as log, interruptible():
+            _run(host, request, plan, record, log)
+            plan.result.warnings.extend(warning for warning in log.warnings if warning not in plan.result.warnings)
+        record.finish("finished", plan.result.to_dict())
+    return plan.result
+
+
+def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunRecord, log: GuestLog) -> None:
+    undo = UndoStack(record.journal(request.vmid), handlers())
+    began = time.monotonic()
+    try:
+        log.info(f"restoring {plan.archive.volid} ({human(plan.archive.size)}) as guest {request.vmid}")
+        for warning in plan.result.warnings:
+            log.warn(warning)
+        _fill(plan, request, undo, log)
+        result = plan.result
+        result.duration = time.monotonic() - began
+        result.speed = int((result.size or 0) / max(result.duration, 0.001))
+        result.state = "restored"
+        log.info(f"guest {request.vmid} is in place after {result.duration:.1f} s")
+        if request.start:
+            _start(host, request.vmid, result, log)
+    except (HoldfastError, OSError) as exc:
+        log.error(f"the restore of guest {request.vmid} failed: {exc}")
+        record.finish("interrupted" if isinstance(exc, Interrupted) else "failed", plan.result.to_dict())
+        if isinstance(exc, OSError):
+            raise GuestError(f"cannot restore {plan.archive.volid} as guest {request.vmid}: {exc}") from exc
+        raise
+    finally:
+        for problem in undo.unwind():
+            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+
+
+def _fill(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
+    """Make and fill the volumes, then let the config name them."""
+    new = [(volume.planned.volid, volume.path) for volume in plan.volumes]
+    token = undo.push(UNNAMED, volumes=new, config=plan.result.config_path)
+    for volume in plan.volumes:
+        log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
+        volume.storage.volumes.create(volume.volname)
+    if plan.result.kind == "qemu":
+        plan.result.size = fill_vm(plan, request.bwlimit or 0, log)
+    else:
+        plan.result.size = fill_container(plan, request, undo, log)
+    old = undo.push(UNNAMED, volumes=plan.old, config=plan.result.config_path)
+    write_atomic(plan.result.config_path, plan.result.config, 0o640)
+    undo.drop(token)
+    for volid in plan.result.freed:
+        log.info(f"freeing {volid} of the replaced guest")
+    undo.undo(old)
+
+
+def _start(host: Host, vmid: int, result: RestoreResult, log: GuestLog) -> None:
+    """A restored guest that does not start is still restored."""
+    info = find_by_id(host, vmid)
+    try:
+        if info is not None:
+            open_by_info(host, info).start()
+            result.started = True
+            log.info(f"started guest {vmid}")
+    except HoldfastError as exc:
+        log.warn(f"guest {vmid} is restored, but it could not be started: {exc}")
+
+
+def _prepare(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
+    existing = find_by_id(host, request.vmid)
+    archive, kind = locate_source(host, request.archive)
+    if existing is not None:
+        _check_replaceable(host, existing, kind)
+    text, devices = read_config(archive, kind)
+    if kind == "qemu":
+        return plan_vm(host, request, archive, text, devices, existing, write=write)
+    return plan_container(host, request, archive, text, existing, write=write)
+
+
+def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
+    from .restore_config import get_key
+    from .restore_plan import existing_text
+
+    what = _describe(existing)
+    if existing.kind != kind:
+        raise UsageError(
+            f"cannot restore over {what}: the archive holds a {'VM' if kind == 'qemu' else 'container'}",
+            hint="choose another id",
+        )
+    text = existing_text(existing)
+    if get_key(text, "protection") == "1":
+        raise GuestError(f"cannot replace {what}: it is protected", hint="remove 'protection' from its config")
+    lock = get_key(text, "lock")
+    if lock:
+        raise GuestError(f"cannot replace {what}: it is locked ({lock})", hint="remove 'lock' from its config")
+    status = open_by_info(host, existing).status()
+    if status != "stopped":
+        raise GuestError(f"cannot replace {what}: it is {status}", hint="stop it first; a restore never stops a guest")
+
+
+def _describe(info: GuestInfo) -> str:
+    return f"{'VM' if info.kind == 'qemu' else 'container'} {info.vmid} ({info.name})"

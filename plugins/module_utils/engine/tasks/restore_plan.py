@@ -1,0 +1,199 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What both kinds of restore share: the source, the target storages, and what becomes of a replaced guest's volumes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from ..errors import IntegrityError, StorageError, UsageError
+from ..guests.model import GuestInfo
+from ..storages.base import Need, Storage
+from ..storages.dump import Archive
+from ..system.files import read_text
+from ..system.host import Host
+from .archives import locate
+from .requests import RestoreRequest
+from .restore_config import Transformed, config_lines, macs_in, split_volume
+from .results import PlannedVolume, RestoreResult
+from .stores import get_storage, load_storages
+
+DEFAULT_STORAGE = "local"
+
+
+@dataclass
+class NewVolume:
+    """A volume to be made: what callers see of it, and where it is.
+
+    :param device: name of the device in the archive, or mount point in the container.
+    """
+
+    planned: PlannedVolume
+    storage: Storage
+    volname: str
+    path: str
+    device: str
+
+
+@dataclass
+class RestorePlan:
+    """A restore that is ready to begin.
+
+    :param old: volumes of the replaced guest (id and path), to be freed once the new one is in place.
+    """
+
+    archive: Archive
+    result: RestoreResult
+    volumes: list[NewVolume]
+    old: list[tuple[str, str]] = field(default_factory=list)
+
+
+def locate_source(host: Host, text: str) -> tuple[Archive, str]:
+    """The archive and the kind of guest in it.
+
+    :raises UsageError: archives of this form cannot be restored.
+    """
+    _storage, archive = locate(host, text)
+    body = archive.format.partition(".")[0]
+    kind = archive.kind if archive.kind != "unknown" else {"vma": "qemu", "tar": "lxc", "tgz": "lxc"}[body]
+    if (kind == "qemu") != (body == "vma"):
+        raise UsageError(
+            f"cannot restore {archive.volid}: a {'VM' if kind == 'qemu' else 'container'} archive of the form"
+            f" .{archive.format} is not supported"
+        )
+    return archive, kind
+
+
+def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
+    """The guest's config in the archive, and the sizes of its devices in bytes by name (VMs only).
+
+    :raises IntegrityError: the file is not such an archive, or holds no config.
+    """
+    from ..stream.source import open_source
+
+    with open_source(archive.path) as source:
+        if kind == "lxc":
+            from ..capture.ct_restore import read_ct_config
+
+            return read_ct_config(source), {}
+        from ..capture.vm_restore import inspect
+
+        configs, devices = inspect(source)
+    for name, data in dict(configs).items():
+        if name == "qemu-server.conf":
+            return data.decode("utf-8", "surrogateescape"), dict(devices)
+    raise IntegrityError(
+        f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
+    )
+
+
+def choose_storage(host: Host, request: RestoreRequest, recorded: str, content: str, *, write: bool) -> Storage:
+    """The storage for one volume: the one asked for, else the recorded one where it exists here, else ``local``."""
+    name = request.storage or (recorded if recorded in load_storages(host) else DEFAULT_STORAGE)
+    try:
+        storage = get_storage(host, name)
+    except UsageError as exc:
+        if request.storage:
+            raise
+        raise UsageError(
+            f"cannot restore {request.archive}: its storage {recorded!r} does not exist here, and neither does"
+            f" {DEFAULT_STORAGE!r}",
+            hint="say where the volumes shall go with the option storage",
+        ) from exc
+    storage.activate(Need(content, write=write))
+    return storage
+
+
+def check_space(archive: Archive, volumes: list[NewVolume]) -> None:
+    """Refuse what cannot fit: unpacked data takes at least the archive's size."""
+    targets = {volume.storage.name: volume.storage for volume in volumes}
+    if len(targets) == 1:
+        for storage in targets.values():
+            storage.check_space(archive.size, f"restoring {archive.volid}")
+
+
+def existing_text(existing: GuestInfo) -> str:
+    """The config of a guest that is to be replaced."""
+    return read_text(existing.config_path) or ""
+
+
+def taken_macs(host: Host) -> list[str]:
+    """MAC addresses of all guests of this node."""
+    from .guests import list_guests
+
+    return [mac for info in list_guests(host) for mac in macs_in(existing_text(info))]
+
+
+def settle(
+    host: Host,
+    request: RestoreRequest,
+    archive: Archive,
+    kind: str,
+    done: Transformed,
+    volumes: list[NewVolume],
+    existing: GuestInfo | None,
+) -> RestorePlan:
+    """The plan from its parts; decides what becomes of the replaced guest's volumes."""
+    folder = host.paths.qemu_configs if kind == "qemu" else host.paths.lxc_configs
+    name_key = "name" if kind == "qemu" else "hostname"
+    keys = dict(config_lines(done.text)[1])
+    default = f"VM {request.vmid}" if kind == "qemu" else f"CT{request.vmid}"
+    plan = RestorePlan(
+        archive,
+        RestoreResult(
+            archive=archive.volid,
+            vmid=request.vmid,
+            kind=kind,
+            name=keys.get(name_key, default),
+            state="planned",
+            volumes=[volume.planned for volume in volumes],
+            replaces=existing is not None,
+            config=done.text,
+            config_path=os.path.join(folder, f"{request.vmid}.conf"),
+            dropped=done.dropped,
+            warnings=list(done.warnings),
+            archive_size=archive.size,
+        ),
+        volumes,
+    )
+    if done.dropped:
+        plan.result.warnings.append(
+            "these settings reach into the host and are left out (trust_config keeps them): " + "; ".join(done.dropped)
+        )
+    if existing is not None:
+        _retire(host, existing, plan, {volume.planned.key for volume in volumes})
+    return plan
+
+
+def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[str]) -> None:
+    """Free the old volumes whose keys are restored; keep the others as ``unusedN`` of the new guest."""
+    kept: list[str] = []
+    for key, value in config_lines(existing_text(existing))[1]:
+        volid, options = split_volume(value)
+        path = _owned_path(host, existing.vmid, volid)
+        if path is None or options.get("media") == "cdrom":
+            continue
+        if key in replaced:
+            plan.result.freed.append(volid)
+            plan.old.append((volid, path))
+        else:
+            kept.append(volid)
+    for number, volid in enumerate(kept):
+        plan.result.config += f"unused{number}: {volid}\n"
+        plan.result.warnings.append(f"volume {volid} of the replaced guest is kept as unused{number}")
+
+
+def _owned_path(host: Host, vmid: int, volid: str) -> str | None:
+    """Path of a volume if it lies on a storage and belongs to the guest."""
+    name, colon, volname = volid.partition(":")
+    if not colon or name not in load_storages(host):
+        return None
+    try:
+        storage = get_storage(host, name)
+        storage.activate(Need())
+    except StorageError:
+        return None
+    return storage.volumes.locate(volname)[0] if volid in storage.volumes.list_volumes(vmid) else None

@@ -1,0 +1,79 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The VM side of a restore."""
+
+from __future__ import annotations
+
+from ..errors import IntegrityError
+from ..guests.model import GuestInfo
+from ..storages.dump import Archive
+from ..system.host import Host
+from ..system.report import Reporter
+from .requests import RestoreRequest
+from .restore_config import disk_map, transform_vm
+from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
+from .results import PlannedVolume
+
+FORMATS = ("raw", "qcow2")
+
+
+def plan_vm(
+    host: Host,
+    request: RestoreRequest,
+    archive: Archive,
+    text: str,
+    devices: dict[str, int],
+    existing: GuestInfo | None,
+    *,
+    write: bool,
+) -> RestorePlan:
+    """Which volumes to make for the devices in the archive, and the config that names them.
+
+    :raises IntegrityError: the archived config and the devices in the archive do not fit.
+    """
+    lines = disk_map(text)
+    missing = sorted(set(devices) - {line.device for line in lines})
+    if missing:
+        raise IntegrityError(
+            f"cannot restore {archive.volid}: its config does not say where {', '.join(missing)} belongs",
+            hint="the archived qemu-server.conf lacks '#qmdump#map' lines",
+        )
+    volumes: list[NewVolume] = []
+    taken: set[str] = set()
+    for line in sorted(lines, key=lambda line: line.key):
+        if line.device not in devices:
+            raise IntegrityError(f"cannot restore {archive.volid}: it holds no data for {line.key} ({line.device})")
+        storage = choose_storage(host, request, line.storage, "images", write=write)
+        fmt = line.format if line.format in FORMATS else "raw"
+        volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))
+        taken.add(volid)
+        volname = volid.partition(":")[2]
+        planned = PlannedVolume(line.key, storage.name, fmt, devices[line.device], volid, line.device)
+        volumes.append(NewVolume(planned, storage, volname, storage.volumes.locate(volname)[0], line.device))
+    done = transform_vm(
+        text,
+        {volume.planned.key: (volume.planned.volid or "", volume.planned.size or 0) for volume in volumes},
+        unique=request.unique,
+        trust=request.trust_config,
+        overrides=request.overrides,
+        taken_macs=taken_macs(host) if request.unique else (),
+    )
+    check_space(archive, volumes)
+    plan = settle(host, request, archive, "qemu", done, volumes, existing)
+    plan.result.size = sum(devices.values())
+    return plan
+
+
+def fill_vm(plan: RestorePlan, bwlimit_kib: int, report: Reporter) -> int:
+    """Write the archive's devices to the new volumes; returns the bytes of the guest's disks."""
+    from ..capture.vm_restore import Target, extract_vma
+    from ..stream.progress import Progress
+    from ..stream.source import open_source
+
+    total = plan.result.size or 0
+    targets = {volume.device: Target(volume.path, volume.planned.format) for volume in plan.volumes}
+    with open_source(plan.archive.path, bwlimit_kib) as source:
+        extract_vma(source, targets, Progress(total, report), report)
+    return total

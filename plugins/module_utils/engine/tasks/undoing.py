@@ -1,0 +1,82 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the steps of the tasks themselves are taken back, and the union of all undo handlers.
+
+Handlers get only what their journal entry holds, because the run that wrote it may be long dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from typing import Any, Mapping
+
+from ..errors import GuestError
+from ..storages.images import free_path
+from ..storages.mounts import is_mount_point, mounts_below
+from ..storages.registry import UNDO as STORAGE_UNDO
+from ..system.files import fsync_dir, read_text
+from ..system.process import run
+from ..system.undo import Handler
+
+FOLDER = "task.folder"
+"""A scratch folder: ``path``."""
+MOUNT = "task.mount"
+"""A mount made for a restore: ``path``."""
+UNNAMED = "task.unnamed"
+"""Volumes of a guest that are of no use unless its config names them: ``volumes`` (id and path), ``config``."""
+
+
+def handlers() -> dict[str, Handler]:
+    """Every undo handler of the engine."""
+    from ..capture.registry import UNDO as CAPTURE_UNDO
+
+    return {**CAPTURE_UNDO, **STORAGE_UNDO, **OWN}
+
+
+def storage_handlers() -> dict[str, Handler]:
+    """The handlers that need no guest code, for tasks that touch no guest."""
+    return {**STORAGE_UNDO, **OWN}
+
+
+def _undo_folder(data: Mapping[str, Any]) -> None:
+    path = str(data["path"])
+    mounted = mounts_below(path)
+    if mounted:
+        # Removing the tree would reach through the mount into whatever is mounted there.
+        raise GuestError(f"cannot remove {path}: {mounted[0]} is still mounted", hint=f"umount {mounted[0]}")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def _undo_mount(data: Mapping[str, Any]) -> None:
+    path = str(data["path"])
+    if is_mount_point(path):
+        run(["umount", "--", path], timeout=60, error=GuestError, hint=f"umount {path}")
+
+
+def _undo_unnamed(data: Mapping[str, Any]) -> None:
+    """A guest's config names its volumes in one step; before that step nobody needs the new ones, after it the old."""
+    text = read_text(str(data["config"])) or ""
+    named = set(re.findall(r"^[^#\[:]+: ?(?:file=|volume=)?([^,\s]+)", text, re.MULTILINE))
+    for volid, path in data["volumes"]:
+        if volid not in named:
+            free_path(str(path))
+
+
+OWN: dict[str, Handler] = {
+    FOLDER: _undo_folder,
+    MOUNT: _undo_mount,
+    UNNAMED: _undo_unnamed,
+}
+
+
+def make_folder(path: str, mode: int = 0o700) -> None:
+    """Create a scratch folder afresh; a stale one of a dead run is removed first."""
+    _undo_folder({"path": path})
+    os.makedirs(path, mode=mode)
+    fsync_dir(os.path.dirname(path))
