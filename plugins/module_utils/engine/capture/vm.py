@@ -54,7 +54,7 @@ def capture_vm(
     socket = os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
     with guest.qmp() as qmp:
         keys = [drive.key for drive in guest.disks()]
-        if remove(qmp, keys):
+        if remove(qmp, keys, socket):
             report.warn("removed what an earlier backup left in the running QEMU")
         sizes = disk_sizes(qmp, [drive.key for drive in drives], guest.label)
     disks = [Filtered(drive.key, _fleece(guest, options, drive), sizes[drive.key]) for drive in drives]
