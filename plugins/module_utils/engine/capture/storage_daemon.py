@@ -9,36 +9,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Sequence
 
 from ..errors import DependencyError, GuestError
-from ..system.locks import is_alive, process_start_time
-from ..system.undo import UndoStack
-
-DAEMON = "capture.vm.daemon"
-"""Undo kind: a storage daemon that outlived its run: ``pid``, ``start``."""
+from ..system.process import bound
 
 _START_SECONDS = 20
 _STOP_SECONDS = 20
 
 
 @contextlib.contextmanager
-def serve(
-    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, undo: UndoStack | None = None
-) -> Iterator[None]:
-    """Export images under their names.
+def serve(images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool) -> Iterator[None]:
+    """Export images under their names; the daemon does not outlive this process.
 
     :param images: name, path and format (``raw`` or ``qcow2``) of each.
     :param socket: path of the unix socket to be made, in place of an old one.
-    :param undo: journals the daemon, so that a later run can end it.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
     # The daemon writes this file when all images are exported; the socket alone is there earlier.
-    ready = f"{socket}.pid"
+    ready = ready_file(socket)
     _remove(socket, ready)
     argv = ["qemu-storage-daemon", "--pidfile", ready, "--nbd-server", f"addr.type=unix,addr.path={socket}"]
     for name, path, fmt in images:
@@ -53,16 +45,18 @@ def serve(
     with tempfile.TemporaryFile() as errors:
         try:
             daemon = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                preexec_fn=bound(),
             )
         except FileNotFoundError as exc:
             raise DependencyError(
                 "cannot open disk images: qemu-storage-daemon is not installed",
                 hint="install qemu-system-common or qemu-utils of your distribution",
             ) from exc
-        token = None
-        if undo is not None:
-            token = undo.push(DAEMON, pid=daemon.pid, start=process_start_time(daemon.pid))
         try:
             _wait_ready(daemon, ready, errors, [path for _name, path, _fmt in images])
             yield
@@ -73,9 +67,12 @@ def serve(
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-            if undo is not None and token is not None:
-                undo.drop(token)
             _remove(socket, ready)
+
+
+def ready_file(socket: str) -> str:
+    """The file beside a daemon's socket that tells when it is ready."""
+    return f"{socket}.pid"
 
 
 def _remove(*paths: str) -> None:
@@ -95,10 +92,3 @@ def _wait_ready(daemon: subprocess.Popen[bytes], ready: str, errors: Any, paths:
                 hint="a lock error means that a running VM or another backup uses the image",
             )
         time.sleep(0.01)
-
-
-def undo_daemon(data: Mapping[str, Any]) -> None:
-    """End a storage daemon that a dead run left."""
-    if is_alive(dict(data)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(data["pid"]), signal.SIGKILL)

@@ -19,11 +19,11 @@ from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
-from .storage_daemon import DAEMON, serve, undo_daemon
+from .storage_daemon import ready_file, serve
 from .vm_archive import CapturedDisk, CapturedMachine
 from .vm_filters import FILE, FILTERS, Filtered, disk_sizes, export, insert, prepare, remove, undo_file, undo_filters
 
-UNDO: dict[str, Handler] = {DAEMON: undo_daemon, FILTERS: undo_filters, FILE: undo_file}
+UNDO: dict[str, Handler] = {FILTERS: undo_filters, FILE: undo_file}
 
 
 @contextlib.contextmanager
@@ -82,7 +82,9 @@ def _stopped(guest: QemuGuest, drives: Sequence[Drive], undo: UndoStack) -> Iter
     with contextlib.ExitStack() as stack:
         sizes = {}
         if images:
-            stack.enter_context(serve(images, socket, writable=False, undo=undo))
+            for path in (socket, ready_file(socket)):
+                stack.callback(undo.undo, undo.push(FILE, path=path))
+            stack.enter_context(serve(images, socket, writable=False))
         for drive in drives:
             with NbdExport(socket, node_name(drive.key), f"{drive.key} of {guest.label}") as one:
                 sizes[drive.key] = one.size

@@ -13,7 +13,7 @@ import subprocess
 from typing import IO, Sequence
 
 from ..errors import DependencyError
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from .files import cpu_count
 
 _PACKAGES = {"zstd": "zstd", "pigz": "pigz", "gzip": "gzip", "lzop": "lzop"}
@@ -50,7 +50,13 @@ class Child:
         self._messages = os.fdopen(os.memfd_create("messages"), "w+b")
         try:
             self.process = subprocess.Popen(
-                list(argv), stdin=stdin, stdout=stdout, stderr=self._messages, env=command_env(), bufsize=0
+                list(argv),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=self._messages,
+                env=command_env(),
+                bufsize=0,
+                preexec_fn=bound(),
             )
         except FileNotFoundError as exc:
             self._messages.close()

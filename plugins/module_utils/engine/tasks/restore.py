@@ -84,7 +84,7 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         log.info(f"restoring {plan.archive.volid} ({human(plan.archive.size)}) as guest {request.vmid}")
         for warning in plan.result.warnings:
             log.warn(warning)
-        _fill(plan, request, undo, log)
+        _fill(host, plan, request, undo, log)
         result = plan.result
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
@@ -103,7 +103,7 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
             log.warn(f"clean-up is not complete, the next run tries again: {problem}")
 
 
-def _fill(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
+def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
     """Make and fill the volumes, then let the config name them."""
     new = [(volume.planned.volid, volume.path) for volume in plan.volumes]
     token = undo.push(UNNAMED, volumes=new, config=plan.result.config_path)
@@ -111,7 +111,7 @@ def _fill(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: Gues
         log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
         volume.storage.volumes.create(volume.volname)
     if plan.result.kind == "qemu":
-        plan.result.size = fill_vm(plan, request.bwlimit or 0, log)
+        plan.result.size = fill_vm(host, plan, request, undo, log)
     else:
         plan.result.size = fill_container(plan, request, undo, log)
     old = undo.push(UNNAMED, volumes=plan.old, config=plan.result.config_path)
