@@ -19,7 +19,7 @@ from ..errors import GuestError
 from ..storages.images import free_path
 from ..storages.mounts import is_mount_point, mounts_below
 from ..storages.registry import UNDO as STORAGE_UNDO
-from ..system.files import fsync_dir, read_text
+from ..system.files import fsync_dir, read_text, remove_temporaries
 from ..system.process import run
 from ..system.undo import Handler
 
@@ -63,6 +63,7 @@ def _undo_unnamed(data: Mapping[str, Any]) -> None:
     """A guest's config names its volumes in one step; before that step nobody needs the new ones, after it the old."""
     text = read_text(str(data["config"])) or ""
     named = set(re.findall(r"^[^#\[:]+: ?(?:file=|volume=)?([^,\s]+)", text, re.MULTILINE))
+    remove_temporaries(str(data["config"]))
     for volid, path in data["volumes"]:
         if volid not in named:
             free_path(str(path))
