@@ -102,14 +102,11 @@ def _machine(
 
 def _restart_paused(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, report: Reporter) -> int:
     """Shut the guest down and start it without letting it run; returns the undo token that lets it run."""
-    sockets = guest.sockets
-    start = undo.push(
-        START, argv=guest.argv(), qmp=sockets.qmp, agent=sockets.agent, pid=sockets.pid, label=guest.label
-    )
+    start = undo.push(START, **guest.undo_start)
     report.info("stopping guest")
     guest.shutdown(options.stopwait)
     report.info("starting guest for the backup")
-    resume = undo.push(CONT, qmp=sockets.qmp, label=guest.label)
+    resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
     guest.start(paused=True)
     undo.drop(start)
     return resume
@@ -132,15 +129,12 @@ def _take(
     with guest.qmp() as qmp:
         prepare(qmp, disks)
         running = bool(qmp.execute("query-status")["running"])
-        thaw = _freeze(guest, undo, report, timings) if mode == "snapshot" and running else None
-        frozen_at = time.monotonic()
-        try:
-            if resume is None and running:
-                resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
-                paused_at = time.monotonic()
-                qmp.execute("stop")
-            else:
-                paused_at = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            if running and mode == "snapshot":
+                stack.enter_context(_frozen(guest, undo, report, timings))
+            # The guest runs again before it is thawed, also after a failure: its agent has to do that.
+            if running or resume is not None:
+                stack.enter_context(_paused(guest, qmp, resume, undo, timings))
             insert(qmp, disks)
             if resume is not None:
                 qmp.execute("cont")
