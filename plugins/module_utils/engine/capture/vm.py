@@ -14,6 +14,7 @@ from typing import Iterator, Sequence
 from ..errors import ProtocolError
 from ..guests.qemu.guest import CONT, START, THAW, QemuGuest
 from ..guests.qemu.launcher import node_name
+from ..guests.qemu.qmp import QmpClient
 from ..settings.vm_config import Drive, agent_settings
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
@@ -136,20 +137,41 @@ def _take(
             if running or resume is not None:
                 stack.enter_context(_paused(guest, qmp, resume, undo, timings))
             insert(qmp, disks)
-            if resume is not None:
-                qmp.execute("cont")
-                undo.drop(resume)
-                timings.pause_seconds = time.monotonic() - paused_at
-        finally:
-            if thaw is not None:
-                undo.undo(thaw)
-                timings.freeze_seconds = time.monotonic() - frozen_at
-                report.info(f"guest file systems were frozen for {timings.freeze_seconds:.2f} s")
         export(qmp, disks, socket, guest.label)
 
 
-def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timings) -> int | None:
-    """Freeze the guest's file systems if that is wanted and possible; returns the undo token that thaws them."""
+@contextlib.contextmanager
+def _paused(guest: QemuGuest, qmp: QmpClient, resume: int | None, undo: UndoStack, timings: Timings) -> Iterator[None]:
+    """Keep the virtual CPUs from running; ``resume`` is the undo token of a guest that does not run yet."""
+    began = time.monotonic()
+    token = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label) if resume is None else resume
+    try:
+        if resume is None:
+            qmp.execute("stop")
+        yield
+    finally:
+        qmp.execute("cont")
+        undo.drop(token)
+        timings.pause_seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _frozen(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timings) -> Iterator[None]:
+    """Keep the guest's file systems from changing, if that is wanted and possible."""
+    token = _freeze(guest, undo, report)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if token is not None:
+            undo.undo(token)
+            timings.guest_frozen = True
+            timings.freeze_seconds = time.monotonic() - began
+            report.info(f"guest file systems were frozen for {timings.freeze_seconds:.2f} s")
+
+
+def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter) -> int | None:
+    """Freeze the guest's file systems; returns the undo token that thaws them, ``None`` when they are not frozen."""
     settings = agent_settings(guest.config)
     if not settings.enabled or not settings.freeze_fs:
         report.info("guest file systems are not frozen: the agent or its freeze option is disabled in the config")
@@ -165,13 +187,13 @@ def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timing
         token = undo.push(THAW, agent=guest.sockets.agent, qmp=guest.sockets.qmp, label=guest.label)
         try:
             report.info(f"froze {agent.freeze()} file systems of the guest")
+            return token
         except ProtocolError as exc:
             report.warn(f"guest file systems could not be frozen, the backup goes on without: {exc.message}")
-            agent.close()
-            undo.undo(token)
-            return None
-    timings.guest_frozen = True
-    return token
+    # Some may be frozen all the same. If the agent does not thaw them now, it is asked again at the end of the backup.
+    with contextlib.suppress(ProtocolError):
+        undo.undo(token)
+    return None
 
 
 def _fleece(guest: QemuGuest, options: CaptureOptions, drive: Drive) -> str:
