@@ -31,7 +31,7 @@ from .restore_plan import RestorePlan, locate_source, read_config
 from .restore_vm import fill_vm, plan_vm
 from .results import RestoreResult
 from .signals import interruptible
-from .undoing import UNNAMED, handlers
+from .undoing import UNNAMED, handlers, unwind
 
 
 def plan_restore(host: Host, request: RestoreRequest) -> RestoreResult:
@@ -99,8 +99,7 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
             raise GuestError(f"cannot restore {plan.archive.volid} as guest {request.vmid}: {exc}") from exc
         raise
     finally:
-        for problem in undo.unwind():
-            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+        unwind(undo, log)
 
 
 def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
