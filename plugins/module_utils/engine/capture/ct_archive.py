@@ -55,7 +55,12 @@ class CapturedContainer:
         )
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
-                bound(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=command_env()
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=command_env(),
+                preexec_fn=bound(),
             )
             try:
                 if child.stdout is not None:

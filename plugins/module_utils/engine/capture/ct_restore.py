@@ -81,6 +81,7 @@ def extract_ct(
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env=command_env(),
+            preexec_fn=bound(),
         )
         try:
             if child.stdin is not None:
