@@ -113,7 +113,8 @@ def start_of(value: Any) -> int:
 
 
 def _runs(event: Any, start: Any, tz: str | None, count: int) -> list[int]:
-    from .rules.calendar import next_runs, parse_event
+    from .rules.calendar import parse_event
+    from .rules.schedule import next_runs
 
     if not isinstance(event, str):
         raise UsageError("the object has no text 'event'")

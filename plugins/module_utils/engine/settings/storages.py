@@ -12,7 +12,8 @@ from typing import Mapping
 
 from ..errors import ConfigError, UsageError
 from ..rules.retention import format_keep, parse_keep
-from .propstring import FALSE, TRUE, parse_flag, parse_property_string
+from ..rules.values import FALSE, TRUE
+from .propstring import parse_flag, parse_property_string
 from .section import Section, parse_sections, write_sections
 
 SUPPORTED_TYPES = ("dir",)

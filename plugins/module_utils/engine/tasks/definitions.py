@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any, Mapping
 
 from ..errors import ConfigError, UsageError
-from ..rules.calendar import next_runs, parse_event
+from ..rules.calendar import parse_event
 from ..rules.options import OPTIONS, SELECTION, parse_option
+from ..rules.schedule import next_runs
 from ..settings.jobs import JobDef, JobsFile, check_job_id, parse_jobs_cfg, write_jobs_cfg
 from ..settings.storages import parse_storage_cfg
 from ..settings.vzdump_conf import parse_vzdump_conf
