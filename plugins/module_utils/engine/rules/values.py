@@ -16,7 +16,7 @@ _BETWEEN = re.compile(r"[,;\s]+")
 
 def parse_flag(value: object) -> bool:
     """A boolean, or one of its words in any case."""
-    text = str(int(value) if isinstance(value, bool) else value).strip().lower()
+    text = str(int(value) if isinstance(value, bool) else value).lower()
     if text not in TRUE + FALSE:
         raise ValueError("is neither yes nor no")
     return text in TRUE
