@@ -222,7 +222,7 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
         folder = os.path.join(context.record.folder, unique)
         log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
         return folder
-    return os.path.join(dump, name.filename.partition(".")[0] + ".tmp")
+    return os.path.join(dump, name.stem + ".tmp")
 
 
 def _fleecing_folder(context: BackupContext, workdir: str) -> str:
