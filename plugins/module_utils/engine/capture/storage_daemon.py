@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ..errors import DependencyError, GuestError
@@ -42,7 +43,7 @@ def serve(
     _remove(socket, ready)
     argv = ["qemu-storage-daemon", "--pidfile", ready, "--nbd-server", f"addr.type=unix,addr.path={socket}"]
     for name, path, fmt in images:
-        driver = "host_device" if path.startswith("/dev/") else "file"
+        driver = "host_device" if Path(path).is_block_device() else "file"
         file = {"driver": driver, "filename": path, "read-only": not writable, "discard": "unmap"}
         node = {"driver": fmt, "node-name": name, "read-only": not writable, "discard": "unmap", "file": file}
         argv += ["--blockdev", json.dumps(node)]
