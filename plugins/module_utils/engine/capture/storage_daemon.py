@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ..errors import DependencyError, GuestError
@@ -33,12 +34,16 @@ def serve(
     """Export images under their names.
 
     :param images: name, path and format (``raw`` or ``qcow2``) of each.
-    :param socket: path of the unix socket to be made; :param undo: journals the daemon, so that a later run can end it.
+    :param socket: path of the unix socket to be made, in place of an old one.
+    :param undo: journals the daemon, so that a later run can end it.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
-    argv = ["qemu-storage-daemon", "--nbd-server", f"addr.type=unix,addr.path={socket}"]
+    # The daemon writes this file when all images are exported; the socket alone is there earlier.
+    ready = f"{socket}.pid"
+    _remove(socket, ready)
+    argv = ["qemu-storage-daemon", "--pidfile", ready, "--nbd-server", f"addr.type=unix,addr.path={socket}"]
     for name, path, fmt in images:
-        driver = "host_device" if path.startswith("/dev/") else "file"
+        driver = "host_device" if Path(path).is_block_device() else "file"
         file = {"driver": driver, "filename": path, "read-only": not writable, "discard": "unmap"}
         node = {"driver": fmt, "node-name": name, "read-only": not writable, "discard": "unmap", "file": file}
         argv += ["--blockdev", json.dumps(node)]
@@ -60,7 +65,7 @@ def serve(
         if undo is not None:
             token = undo.push(DAEMON, pid=daemon.pid, start=process_start_time(daemon.pid))
         try:
-            _wait_ready(daemon, socket, errors, [path for _name, path, _fmt in images])
+            _wait_ready(daemon, ready, errors, [path for _name, path, _fmt in images])
             yield
         finally:
             daemon.terminate()
@@ -71,15 +76,18 @@ def serve(
                 daemon.wait()
             if undo is not None and token is not None:
                 undo.drop(token)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(socket)
+            _remove(socket, ready)
 
 
-def _wait_ready(daemon: subprocess.Popen[bytes], socket: str, errors: Any, paths: list[str]) -> None:
+def _remove(*paths: str) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _wait_ready(daemon: subprocess.Popen[bytes], ready: str, errors: Any, paths: list[str]) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    # The socket appears before the exports: they follow it on the command line. Both are there or the daemon has ended
-    # once it listens and still runs a moment later; connecting clients see missing exports as an error anyway.
-    while not os.path.exists(socket):
+    while not os.path.exists(ready):
         if daemon.poll() is not None or time.monotonic() > deadline:
             errors.seek(0)
             why = errors.read()[-1000:].decode("utf-8", "replace").strip() or "it did not answer"

@@ -75,8 +75,6 @@ def capture_vm(
 def _stopped(guest: QemuGuest, drives: Sequence[Drive], undo: UndoStack) -> Iterator[CapturedMachine]:
     socket = os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
     os.makedirs(os.path.dirname(socket), mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(socket)
     images = []
     for drive in drives:
         volume = guest.resolve(drive.volid)
