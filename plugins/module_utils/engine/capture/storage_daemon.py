@@ -29,13 +29,19 @@ _STOP_SECONDS = 20
 
 @contextlib.contextmanager
 def serve(
-    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, undo: UndoStack | None = None
+    images: Sequence[tuple[str, str, str]],
+    socket: str,
+    *,
+    writable: bool,
+    undo: UndoStack | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> Iterator[None]:
     """Export images under their names.
 
     :param images: name, path and format (``raw`` or ``qcow2``) of each.
     :param socket: path of the unix socket to be made, in place of an old one.
     :param undo: journals the daemon, so that a later run can end it.
+    :param limits: by name: how many bytes of a raw image are exported, if not all.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
     # The daemon writes this file when all images are exported; the socket alone is there earlier.
@@ -45,7 +51,15 @@ def serve(
     for name, path, fmt in images:
         driver = "host_device" if Path(path).is_block_device() else "file"
         file = {"driver": driver, "filename": path, "read-only": not writable, "discard": "unmap"}
-        node = {"driver": fmt, "node-name": name, "read-only": not writable, "discard": "unmap", "file": file}
+        node: dict[str, Any] = {
+            "driver": fmt,
+            "node-name": name,
+            "read-only": not writable,
+            "discard": "unmap",
+            "file": file,
+        }
+        if fmt == "raw" and name in (limits or {}):
+            node["size"] = (limits or {})[name]
         argv += ["--blockdev", json.dumps(node)]
         argv += [
             "--export",

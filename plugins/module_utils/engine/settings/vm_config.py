@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping
 
 from ..errors import ConfigError
@@ -73,6 +73,9 @@ def vm_disks(config: GuestConfig) -> list[Drive]:
     :raises ConfigError: a drive line names no volume.
     """
     drives = [_drive(key, value) for key, value in config.items() if _DRIVE.fullmatch(key)]
+    if config.get("bios") != "ovmf":
+        # Variables of a firmware that the guest does not have.
+        drives = [replace(drive, backup=drive.backup and drive.interface != "efidisk") for drive in drives]
     return sorted(drives, key=lambda drive: (_ORDER.index(drive.interface), drive.index))
 
 

@@ -19,6 +19,8 @@ from ...errors import ProtocolError
 PING_SECONDS = 3.0
 FREEZE_SECONDS = 60.0
 THAW_SECONDS = 30.0
+THAW_PING_SECONDS = 10.0
+"""An agent that has just thawed a large guest, or whose guest has just gone on, may be slow to answer."""
 _DELIMITER = b"\xff"
 
 
@@ -82,6 +84,14 @@ class AgentClient:
     ) -> None:
         self.close()
 
+    @classmethod
+    def leave_thaw(cls, path: str) -> None:
+        """Put a thaw into the channel without waiting: an agent that hangs finds it behind the freeze it was sent."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            channel.settimeout(PING_SECONDS)
+            channel.connect(path)
+            channel.sendall(_DELIMITER + json.dumps({"execute": "guest-fsfreeze-thaw"}).encode() + b"\n")
+
     def _synchronise(self, timeout: float) -> None:
         """Throw away answers to an earlier client: the agent marks the answer to this id with a delimiter byte."""
         number = secrets.randbelow(1 << 31)
@@ -127,3 +137,21 @@ class AgentClient:
             f"cannot {what} the guest agent of {self.label}: {why}",
             hint=f"is qemu-guest-agent running in the guest, and nobody else connected to {self._path}?",
         )
+
+
+def thaw_guest(path: str, label: str) -> None:
+    """Let a guest's file systems go on, whoever froze them, and see that they do.
+
+    :raises ProtocolError: that cannot be confirmed.
+    """
+    try:
+        with AgentClient(path, label, timeout=THAW_PING_SECONDS) as agent:
+            agent.thaw()
+            if agent.frozen():
+                raise ProtocolError(
+                    f"the file systems of {label} are frozen although they were thawed",
+                    hint="run `fsfreeze -u` in the guest for each of them",
+                )
+    except ProtocolError:
+        AgentClient.leave_thaw(path)
+        raise

@@ -10,27 +10,32 @@ import contextlib
 import os
 import signal
 import time
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from ...errors import GuestError, ProtocolError
 from ...settings.guest_config import GuestConfig
 from ...settings.vm_config import Drive, agent_settings, vm_disks
 from ...system.host import Host
+from ...system.locks import is_alive, process_start_time
 from ...system.process import run
 from ...system.undo import Handler
 from ..model import GuestInfo, Resolve, ResolvedVolume
-from .agent import AgentClient
+from .agent import AgentClient, thaw_guest
 from .launcher import Sockets, qemu_argv
 from .qmp import QmpClient, listening
+from .tpm import tpm_commands
 
 CONT = "qemu.cont"
 """Undo kind: a VM that ran was paused by us: ``qmp``, ``label``."""
 THAW = "qemu.thaw"
 """Undo kind: a guest's file systems may be frozen: ``agent``, ``qmp``, ``label``."""
 START = "qemu.start"
-"""Undo kind: a VM was shut down and shall run again: ``argv``, ``qmp``, ``label``."""
+"""Undo kind: a VM was asked to shut down and shall run again: ``commands``, ``qmp``, ``pid``, ``label``, and what its
+QEMU was (``was``: ``pid`` and ``start``)."""
 
 _START_SECONDS = 60
+_SHUTDOWN_SECONDS = 60
+"""How long a guest may take to power off that was asked to by a run which is dead now."""
 _STOP_SECONDS = 30
 
 
@@ -59,11 +64,24 @@ class QemuGuest:
         """
         if listening(self.sockets.qmp):
             raise GuestError(f"cannot start {self.label}: it runs already")
-        launch(self.argv(paused=paused), self.sockets, self.label)
+        launch(self._commands(paused=paused), self.sockets.pid, self.label)
 
-    def argv(self, *, paused: bool = False) -> list[str]:
-        """The QEMU command line."""
-        return qemu_argv(self.info.vmid, self.config, self._resolve, self.sockets, paused=paused)
+    def start_data(self) -> dict[str, Any]:
+        """What an undo entry needs to start this VM again after it was shut down."""
+        pid = self._pid()
+        return {
+            "commands": self._commands(),
+            "qmp": self.sockets.qmp,
+            "pid": self.sockets.pid,
+            "label": self.label,
+            "was": None if pid is None else {"pid": pid, "start": process_start_time(pid)},
+        }
+
+    def _commands(self, *, paused: bool = False) -> list[list[str]]:
+        """The command lines of what QEMU needs beside it, and of QEMU itself."""
+        vmid, config = self.info.vmid, self.config
+        helpers = tpm_commands(vmid, config, self._resolve, self.sockets)
+        return [*helpers, qemu_argv(vmid, config, self._resolve, self.sockets, paused=paused)]
 
     def qmp(self) -> QmpClient:
         """A connection to its monitor. :raises ProtocolError: nobody answers there."""
@@ -79,10 +97,16 @@ class QemuGuest:
     def shutdown(self, timeout: float) -> None:
         """Ask the guest to power off, by its agent or else by ACPI, and wait.
 
-        :param timeout: seconds. :raises GuestError: it still runs after that; it is not killed.
+        :param timeout: seconds.
+        :raises GuestError: it is paused, so that it cannot answer, or it still runs after that; it is not killed.
         """
-        if self.status() == "stopped":
+        status = self.status()
+        if status == "stopped":
             return
+        if status == "paused":
+            raise GuestError(
+                f"{self.label} cannot shut down, because it is paused", hint="let it go on first, or do without that"
+            )
         asked = False
         with contextlib.suppress(ProtocolError):
             agent = self.agent()
@@ -141,19 +165,24 @@ class QemuGuest:
         return True
 
 
-def launch(argv: list[str], sockets: Sockets, label: str) -> None:
-    """Start a QEMU that detaches itself; under systemd in a unit of its own, so that it outlives the caller's.
+def launch(commands: Sequence[Sequence[str]], pid: str, label: str) -> None:
+    """Start programs that detach themselves, QEMU last.
 
-    :raises GuestError: it did not start.
+    Under systemd each gets a unit of its own, so that it outlives the caller's.
+
+    :param pid: QEMU's pid file. :raises GuestError: one of them did not start.
     """
-    folder = os.path.dirname(sockets.qmp)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if os.path.isdir("/run/systemd/system"):
-        unit = f"holdfast-vm-{os.path.basename(sockets.pid).partition('.')[0]}"
-        argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--service-type=forking",
-                f"--property=PIDFile={sockets.pid}", "--", *argv]  # fmt: skip
+    os.makedirs(os.path.dirname(pid), mode=0o700, exist_ok=True)
+    name = os.path.basename(pid).partition(".")[0]
     try:
-        run(argv, timeout=_START_SECONDS, error=GuestError)
+        for argv in commands:
+            qemu = argv is commands[-1]
+            if os.path.isdir("/run/systemd/system"):
+                unit = f"holdfast-vm-{name}" if qemu else f"holdfast-vm-{name}-{os.path.basename(argv[0])}"
+                follow = [f"--property=PIDFile={pid}"] if qemu else []
+                argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "--service-type=forking",
+                        *follow, "--", *argv]  # fmt: skip
+            run(argv, timeout=_START_SECONDS, error=GuestError)
     except GuestError as exc:
         raise GuestError(
             f"cannot start {label}: {exc.message}", hint="kvm: 0 in its config runs it without KVM; see also dmesg"
@@ -177,16 +206,17 @@ def _undo_cont(data: Mapping[str, Any]) -> None:
 
 
 def _undo_thaw(data: Mapping[str, Any]) -> None:
-    if not listening(str(data["qmp"])):
-        return
-    with AgentClient(str(data["agent"]), str(data["label"])) as agent:
-        agent.thaw()
+    if listening(str(data["qmp"])):
+        thaw_guest(str(data["agent"]), str(data["label"]))
 
 
 def _undo_start(data: Mapping[str, Any]) -> None:
+    was, deadline = data["was"], time.monotonic() + _SHUTDOWN_SECONDS
+    # The QEMU of then may still be about to end.
+    while was is not None and is_alive(was) and time.monotonic() < deadline:
+        time.sleep(0.1)
     if not listening(str(data["qmp"])):
-        sockets = Sockets(str(data["qmp"]), str(data["agent"]), str(data["pid"]), "")
-        launch([str(part) for part in data["argv"]], sockets, str(data["label"]))
+        launch([[str(part) for part in argv] for argv in data["commands"]], str(data["pid"]), str(data["label"]))
 
 
 UNDO: dict[str, Handler] = {CONT: _undo_cont, THAW: _undo_thaw, START: _undo_start}
