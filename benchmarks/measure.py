@@ -10,6 +10,7 @@ The measuring process stays small: a new process starts with the memory of the o
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -95,6 +96,14 @@ def shell(line: str) -> Measured:
 def apart(what: Callable[[], object]) -> None:
     """Do something in a process of its own, so that its memory is gone afterwards."""
     function(what)
+
+
+def remove(path: str) -> None:
+    """Remove a file or folder that an earlier step may have made."""
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.unlink(path)
 
 
 def compare(what: str, rounds: int, aim: float, ours: Step, theirs: Step) -> None:

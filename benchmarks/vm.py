@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 
 from data import MIB, image
+from engine.capture.model import Timings
 from engine.capture.storage_daemon import serve
 from engine.capture.vm_archive import CapturedDisk, CapturedMachine
 from engine.capture.vm_restore import Target, extract_vma
@@ -21,8 +21,7 @@ from engine.stream.progress import Progress
 from engine.stream.sink import open_sink
 from engine.stream.source import open_source
 from engine.system.report import SilentReporter
-from engine.capture.model import Timings
-from measure import Step, apart, compare, function, say, shell
+from measure import Step, apart, compare, function, remove, say, shell
 
 DEVICE = "drive-scsi0"
 
@@ -38,40 +37,36 @@ def backup(socket: str, size: int, archive: str, threads: int) -> None:
 
 
 def restore(archive: str, target: str) -> None:
-    """What a task does once the volumes are chosen; flushes them to disk."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(target)
+    """What a task does once the volumes are chosen."""
     report = SilentReporter()
     with open_source(archive) as source:
         extract_vma(source, {DEVICE: Target(target, "raw")}, Progress(0, report), report)
 
 
 def main(folder: str, mib: int, threads: int, rounds: int) -> None:
-    raw, disk, socket, target = (os.path.join(folder, name) for name in ("raw", "qcow2", "socket", "target"))
+    raw, disk, socket = (os.path.join(folder, name) for name in ("disk.raw", "disk.qcow2", "socket"))
     ours, theirs = (os.path.join(folder, name) for name in ("ours.vma.zst", "theirs.zst"))
+    target, plain = (os.path.join(folder, name) for name in ("ours.raw", "theirs.raw"))
     apart(lambda: image(raw, mib * MIB))
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, disk], check=True)
     with serve([(DEVICE, disk, "qcow2")], socket, writable=False):
-        plain = f"nbdcopy 'nbd+unix:///{DEVICE}?socket={socket}' - | zstd -q -f -T{threads} -1 -o {theirs}"
+        pipe = f"nbdcopy 'nbd+unix:///{DEVICE}?socket={socket}' - | zstd -q -f -T{threads} -1 -o {theirs}"
         compare(
             "VM backup",
             rounds,
             0.9,
             Step("engine", lambda: function(lambda: backup(socket, mib * MIB, ours, threads))),
-            Step("nbdcopy | zstd", lambda: shell(f"{plain} && sync {theirs}")),
+            Step("nbdcopy | zstd", lambda: shell(f"{pipe} && sync {theirs}")),
         )
     say(f"   archives of {os.path.getsize(ours) / MIB:.0f} and {os.path.getsize(theirs) / MIB:.0f} MiB")
+    sparse = f"dd of={plain} bs=1M iflag=fullblock conv=sparse,fsync status=none"
     compare(
         "VM restore",
         rounds,
         1.0,
-        Step("engine", lambda: function(lambda: restore(ours, target))),
-        Step(
-            "zstd -d | dd",
-            lambda: shell(f"zstd -q -d -c {theirs} | dd of={target}.plain bs=1M iflag=fullblock conv=sparse,fsync status=none"),
-            lambda: contextlib.suppress(FileNotFoundError).__enter__() or os.path.exists(target + ".plain") and os.unlink(target + ".plain"),
-        ),
+        Step("engine", lambda: function(lambda: restore(ours, target)), lambda: remove(target)),
+        Step("zstd -d | dd", lambda: shell(f"zstd -q -d -c {theirs} | {sparse}"), lambda: remove(plain)),
     )
-    for restored in (target, target + ".plain"):
+    for restored in (target, plain):
         subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", raw, restored], check=True)
     say("   both restored disks equal the original (qemu-img compare)")

@@ -22,9 +22,10 @@ from ..system.undo import Handler, UndoStack
 from .fleecing import SpaceWatch, make_image
 from .model import CaptureOptions, FleecingPlace, Timings
 from .nbd import NbdExport
-from .storage_daemon import DAEMON, serve, undo_daemon
+from .storage_daemon import ready_file, serve
 from .vm_archive import CapturedDisk, CapturedMachine
 from .vm_filters import (
+    FILE,
     FILTERS,
     Filtered,
     disk_sizes,
@@ -33,11 +34,12 @@ from .vm_filters import (
     prepare,
     refuse_iothreads,
     remove,
+    undo_file,
     undo_filters,
 )
 from .vm_instant import take_instant
 
-UNDO: dict[str, Handler] = {DAEMON: undo_daemon, FILTERS: undo_filters}
+UNDO: dict[str, Handler] = {FILTERS: undo_filters, FILE: undo_file}
 
 
 @contextlib.contextmanager
@@ -56,9 +58,10 @@ def capture_vm(
         with _stopped(guest, drives, options, undo) as machine:
             yield machine
         return
+    socket = _socket(guest)
     keys = [drive.key for drive in drives if drive.interface != "tpmstate"]
     with guest.qmp() as qmp:
-        if remove(qmp, keys):
+        if remove(qmp, [drive.key for drive in guest.disks()], socket):
             report.warn("removed what an earlier backup left in the running QEMU")
         refuse_iothreads(qmp, keys, guest.label)
     resume: int | None = None
@@ -91,7 +94,7 @@ def _included(guest: QemuGuest, report: Reporter) -> list[Drive]:
 def _stopped(
     guest: QemuGuest, drives: Sequence[Drive], options: CaptureOptions, undo: UndoStack
 ) -> Iterator[CapturedMachine]:
-    socket = os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
+    socket = _socket(guest)
     os.makedirs(os.path.dirname(socket), mode=0o700, exist_ok=True)
     volumes = [(archive_name(drive.key), guest.resolve(drive.volid)) for drive in drives]
     images = [(name, volume.path, volume.format) for name, volume in volumes]
@@ -99,7 +102,9 @@ def _stopped(
     with contextlib.ExitStack() as stack:
         sizes = {}
         if images:
-            stack.enter_context(serve(images, socket, writable=False, undo=undo, limits=limits))
+            for path in (socket, ready_file(socket)):
+                stack.callback(undo.undo, undo.push(FILE, path=path))
+            stack.enter_context(serve(images, socket, writable=False, limits=limits))
         for drive in drives:
             with NbdExport(socket, archive_name(drive.key), f"{drive.key} of {guest.label}") as one:
                 sizes[drive.key] = one.size
@@ -118,7 +123,7 @@ def _filtered(
 ) -> Iterator[CapturedMachine]:
     """The disks of a VM that has a QEMU process, seen through filters."""
     place = options.fleecing or FleecingPlace(options.workdir, "raw", f"the folder {options.workdir}")
-    socket = os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
+    socket = _socket(guest)
     block = [drive for drive in drives if drive.interface != "tpmstate"]
     keys = [drive.key for drive in block]
     with guest.qmp() as qmp:
@@ -160,6 +165,11 @@ def _filtered(
             undo.undo(one)
 
 
+def _socket(guest: QemuGuest) -> str:
+    """Where the disks are served."""
+    return os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
+
+
 def _machine(
     guest: QemuGuest,
     mode: str,
@@ -177,7 +187,7 @@ def _machine(
 
 def _restart_paused(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, report: Reporter) -> int:
     """Shut the guest down and start it without letting it run; returns the undo token that lets it run."""
-    start = undo.push(START, **guest.start_data())
+    start = undo.push(START, **guest.undo_start)
     report.info("stopping guest")
     try:
         guest.shutdown(options.stopwait)

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import Callable, Sequence
+from typing import Callable, Iterator, Sequence
 
 from ..errors import ProtocolError
 from ..guests.qemu.agent import AgentClient
@@ -39,26 +40,45 @@ def take_instant(
     """
     timings = Timings()
     running = bool(qmp.execute("query-status")["running"])
-    thaw = _freeze(guest, undo, report) if freeze and running else None
-    timings.guest_frozen = thaw is not None
-    began = time.monotonic()
-    try:
-        if running:
-            resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
-            qmp.execute("stop")
-        paused = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if running and freeze:
+            stack.enter_context(_frozen(guest, undo, report, timings))
+        # The guest runs again before it is thawed, also after a failure: its agent has to do that.
+        if running or resume is not None:
+            stack.enter_context(_paused(guest, qmp, resume, undo, timings))
         insert(qmp, disks)
         meanwhile()
-        if resume is not None:
-            qmp.execute("cont")
-            undo.drop(resume)
-            timings.pause_seconds = time.monotonic() - paused
+    return timings
+
+
+@contextlib.contextmanager
+def _paused(guest: QemuGuest, qmp: QmpClient, resume: int | None, undo: UndoStack, timings: Timings) -> Iterator[None]:
+    """Keep the virtual CPUs from running; ``resume`` is the undo token of a guest that does not run yet."""
+    began = time.monotonic()
+    token = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label) if resume is None else resume
+    try:
+        if resume is None:
+            qmp.execute("stop")
+        yield
     finally:
-        if thaw is not None:
-            if _thaw(thaw, undo, report):
+        qmp.execute("cont")
+        undo.drop(token)
+        timings.pause_seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _frozen(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timings) -> Iterator[None]:
+    """Keep the guest's file systems from changing, if that is wanted and possible."""
+    token = _freeze(guest, undo, report)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if token is not None:
+            timings.guest_frozen = True
+            if _thaw(token, undo, report):
                 report.info(f"guest file systems were frozen for {time.monotonic() - began:.2f} s")
             timings.freeze_seconds = time.monotonic() - began
-    return timings
 
 
 def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter) -> int | None:

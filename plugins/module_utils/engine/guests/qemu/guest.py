@@ -16,7 +16,6 @@ from ...errors import GuestError, ProtocolError
 from ...settings.guest_config import GuestConfig
 from ...settings.vm_config import Drive, agent_settings, vm_disks
 from ...system.host import Host
-from ...system.locks import is_alive, process_start_time
 from ...system.process import run
 from ...system.undo import Handler
 from ..model import GuestInfo, Resolve, ResolvedVolume
@@ -30,12 +29,12 @@ CONT = "qemu.cont"
 THAW = "qemu.thaw"
 """Undo kind: a guest's file systems may be frozen: ``agent``, ``qmp``, ``label``."""
 START = "qemu.start"
-"""Undo kind: a VM was asked to shut down and shall run again: ``commands``, ``qmp``, ``pid``, ``label``, and what its
-QEMU was (``was``: ``pid`` and ``start``)."""
+"""Undo kind: a VM is shut down and shall run again: ``commands``, ``qmp``, ``pid`` (file), ``label``, ``was`` (pid)."""
+
+SHUTDOWN_SECONDS = 60.0
+"""How long clean-up waits for a guest that was asked to power off by a run that is over."""
 
 _START_SECONDS = 60
-_SHUTDOWN_SECONDS = 60
-"""How long a guest may take to power off that was asked to by a run which is dead now."""
 _STOP_SECONDS = 30
 
 
@@ -65,17 +64,6 @@ class QemuGuest:
         if listening(self.sockets.qmp):
             raise GuestError(f"cannot start {self.label}: it runs already")
         launch(self._commands(paused=paused), self.sockets.pid, self.label)
-
-    def start_data(self) -> dict[str, Any]:
-        """What an undo entry needs to start this VM again after it was shut down."""
-        pid = self._pid()
-        return {
-            "commands": self._commands(),
-            "qmp": self.sockets.qmp,
-            "pid": self.sockets.pid,
-            "label": self.label,
-            "was": None if pid is None else {"pid": pid, "start": process_start_time(pid)},
-        }
 
     def _commands(self, *, paused: bool = False) -> list[list[str]]:
         """The command lines of what QEMU needs beside it, and of QEMU itself."""
@@ -131,11 +119,23 @@ class QemuGuest:
             qmp.execute("quit", timeout=10)
         if self._gone(_STOP_SECONDS):
             return
-        pid = self._pid()
+        pid = process_of(self.sockets.pid, self.sockets.qmp)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         if not self._gone(_STOP_SECONDS):
             raise GuestError(f"cannot stop {self.label}: QEMU does not end", hint=f"see {self.sockets.pid}")
+
+    @property
+    def undo_start(self) -> dict[str, Any]:
+        """What an undo entry needs to start this VM again."""
+        sockets = self.sockets
+        return {
+            "commands": self._commands(),
+            "qmp": sockets.qmp,
+            "pid": sockets.pid,
+            "label": self.label,
+            "was": process_of(sockets.pid, sockets.qmp),
+        }
 
     def disks(self) -> list[Drive]:
         """All drives of the config."""
@@ -145,24 +145,25 @@ class QemuGuest:
         """Place of a volume on this node."""
         return self._resolve(volid)
 
-    def _pid(self) -> int | None:
-        """Pid of its QEMU; never of another process that got the same number later."""
-        try:
-            with open(self.sockets.pid, encoding="ascii") as stream:
-                pid = int(stream.read())
-            with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                ours = os.fsencode(self.sockets.qmp) in stream.read()
-        except (OSError, ValueError):
-            return None
-        return pid if ours else None
-
     def _gone(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        while listening(self.sockets.qmp) or self._pid() is not None:
+        while listening(self.sockets.qmp) or process_of(self.sockets.pid, self.sockets.qmp) is not None:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
         return True
+
+
+def process_of(pid_file: str, qmp: str) -> int | None:
+    """Pid of a VM's QEMU, told by its pid file; never of another process that got the same number later."""
+    try:
+        with open(pid_file, encoding="ascii") as stream:
+            pid = int(stream.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            ours = os.fsencode(qmp) in stream.read()
+    except (OSError, ValueError):
+        return None
+    return pid if ours else None
 
 
 def launch(commands: Sequence[Sequence[str]], pid: str, label: str) -> None:
@@ -211,12 +212,13 @@ def _undo_thaw(data: Mapping[str, Any]) -> None:
 
 
 def _undo_start(data: Mapping[str, Any]) -> None:
-    was, deadline = data["was"], time.monotonic() + _SHUTDOWN_SECONDS
-    # The QEMU of then may still be about to end.
-    while was is not None and is_alive(was) and time.monotonic() < deadline:
+    qmp, pid, was = str(data["qmp"]), str(data["pid"]), data["was"]
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    # The guest may still be on its way down. One that does not end in this time does not want to, and runs on.
+    while was is not None and process_of(pid, qmp) == was and time.monotonic() < deadline:
         time.sleep(0.1)
-    if not listening(str(data["qmp"])):
-        launch([[str(part) for part in argv] for argv in data["commands"]], str(data["pid"]), str(data["label"]))
+    if not listening(qmp):
+        launch([[str(part) for part in argv] for argv in data["commands"]], pid, str(data["label"]))
 
 
 UNDO: dict[str, Handler] = {CONT: _undo_cont, THAW: _undo_thaw, START: _undo_start}
