@@ -103,7 +103,7 @@ class AgentClient:
             with contextlib.suppress(ValueError):
                 if self._line("synchronise with", max(0.01, deadline - time.monotonic())).get("return") == number:
                     return
-        raise self._failed("synchronise with", f"no answer within {timeout:g} s")
+        raise self._failed("synchronise with", f"no answer within {timeout:.3g} s")
 
     def _send(self, command: str, arguments: dict[str, Any] | None) -> None:
         message = {"execute": command, **({"arguments": arguments} if arguments else {})}
@@ -117,12 +117,12 @@ class AgentClient:
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self._failed(what, f"no answer within {timeout:g} s")
+                raise self._failed(what, f"no answer within {timeout:.3g} s")
             self._socket.settimeout(left)
             try:
                 part = self._socket.recv(65536)
             except socket.timeout as exc:
-                raise self._failed(what, f"no answer within {timeout:g} s") from exc
+                raise self._failed(what, f"no answer within {timeout:.3g} s") from exc
             except OSError as exc:
                 raise self._failed(what, str(exc)) from exc
             if not part:
