@@ -76,7 +76,7 @@ def extract_ct(
     guard = TarGuard(allow_devices=not unprivileged)
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            bound(extract_argv(rootdir, idmaps=idmaps)),
+            extract_argv(rootdir, idmaps=idmaps),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
