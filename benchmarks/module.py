@@ -13,7 +13,6 @@ counts, which other work on the machine disturbs least; a module that finds noth
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import os
 import resource
@@ -21,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, REPOSITORY)
@@ -57,8 +57,8 @@ def pack(module: str, arguments: dict[str, object], scratch: str) -> str:
     done = subprocess.run(argv, env=env, cwd=scratch, text=True, capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(f"{module} failed:\n{done.stdout}{done.stderr}")
-    (packed,) = glob.glob(os.path.join(sent, "*", "AnsiballZ_*.py"))
-    return packed
+    (packed,) = Path(sent).glob("*/AnsiballZ_*.py")
+    return str(packed)
 
 
 def seconds(packed: str) -> float:

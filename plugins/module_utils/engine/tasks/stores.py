@@ -10,7 +10,7 @@ Callers give and get plain values by the file's own keys (dashes or underscores 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from ..errors import ConfigError, HoldfastError, UsageError
 from ..settings.section import Section
@@ -21,12 +21,13 @@ from ..settings.storages import (
     storage_from_section,
     write_storage_cfg,
 )
-from ..storages.base import Need, Storage
-from ..storages.registry import open_storage
 from ..system.files import read_text
 from ..system.host import Host
 from .changes import config_text, make_change
 from .results import Change
+
+if TYPE_CHECKING:
+    from ..storages.base import Need, Storage
 
 FIXED = ("type", "path")
 """Keys of a storage that cannot be changed later: archives and volumes would be lost from sight."""
@@ -58,6 +59,8 @@ def get_storage(host: Host, name: str) -> Storage:
 
     :raises UsageError: no storage of that name is defined.
     """
+    from ..storages.registry import open_storage
+
     storages = load_storages(host)
     if name not in storages:
         raise UsageError(
@@ -69,6 +72,8 @@ def get_storage(host: Host, name: str) -> Storage:
 
 def open_storages(host: Host, need: Need) -> list[Storage]:
     """Every storage that can be used for that on this node now; the others are left out."""
+    from ..storages.registry import open_storage
+
     usable = []
     for definition in load_storages(host).values():
         try:
