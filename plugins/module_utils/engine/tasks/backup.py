@@ -12,6 +12,7 @@ from ..errors import HoldfastError, Interrupted
 from ..guests.model import GuestInfo
 from ..storages.base import Need
 from ..system.host import Host
+from ..system.priority import set_io_priority
 from ..system.report import Reporter
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
@@ -90,11 +91,16 @@ def _run(
 ) -> None:
     record = RunRecord.start(host, "backup", {"job": result.job, "guests": [info.vmid for info, _outcome in todo]})
     result.id = record.id
-    context = BackupContext(host, prepared.storage, prepared.settings, record, report)
+
+    def save() -> None:
+        record.update(result.to_dict())
+
+    context = BackupContext(host, prepared.storage, prepared.settings, record, report, save)
+    set_io_priority(prepared.settings.ionice, report)
     try:
         with interruptible():
             for info, outcome in todo:
-                record.update(result.to_dict())
+                save()
                 backup_guest(context, info, outcome)
     except Interrupted as exc:
         result.finished, result.state = time.time(), "interrupted"

@@ -71,6 +71,10 @@ class BackupSettings:
         return int(self.options["ionice"])
 
     @property
+    def max_workers(self) -> int:
+        return int(self.options["performance"]["max-workers"])
+
+    @property
     def lockwait(self) -> int:
         return int(self.options["lockwait"])
 
@@ -159,7 +163,7 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
     if options["tmpdir"] and not os.path.isdir(options["tmpdir"]):
         raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
     if options["fleecing"].get("enabled"):
-        get_storage(host, options["fleecing"]["storage"])
+        get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
     storage.activate(Need("backup"))
     chosen = _select(host, request.selection if request.selection.given else _job_selection(job))
     infos = {info.vmid: info for info in list_guests(host)} if chosen.guests or chosen.missing else {}
