@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 
 from ..errors import GuestError, IntegrityError
 from ..guests.model import GuestInfo
@@ -34,9 +35,8 @@ def plan_container(
     volumes: list[NewVolume] = []
     taken: set[str] = set()
     warnings: list[str] = []
-    for key, value in config_lines(text)[1]:
-        if key != "rootfs" and not (key.startswith("mp") and key[2:].isdigit()):
-            continue
+    mounts = {key: value for key, value in config_lines(text)[1] if re.fullmatch(r"rootfs|mp\d+", key)}
+    for key, value in sorted(mounts.items(), key=lambda item: int(item[0][2:]) if item[0] != "rootfs" else -1):
         recorded, options = split_volume(value)
         if recorded.startswith("/"):
             if key == "rootfs":
