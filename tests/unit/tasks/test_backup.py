@@ -128,6 +128,20 @@ def test_a_run_makes_archives_with_companions(host: Host, behaviour: dict[int, B
     assert record.data["result"]["counts"]["ok"] == 1
 
 
+def test_scratch_files_of_a_container_are_where_its_mapped_users_get_through(
+    host: Host, behaviour: dict[int, Behaviour], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = Path(host.paths.lxc_configs)
+    configs.mkdir(parents=True)
+    (configs / "103.conf").write_text("hostname: ct\nrootfs: local:103/subvol-103-disk-0.subvol\n", encoding="utf-8")
+    monkeypatch.setattr(backup_guest, "filesystem_type", lambda path: "btrfs")
+    (guest,) = run(host, Selection(vmid=["103"])).guests
+    folder = f"/var/tmp/vzdumptmp{os.getpid()}_103"
+    assert guest.log is not None
+    assert f"files of the container go to {folder}\n" in Path(guest.log).read_text(encoding="utf-8")
+    assert not os.path.exists(folder)
+
+
 def test_a_failing_guest_does_not_stop_the_others(host: Host, behaviour: dict[int, Behaviour]) -> None:
     def fail(vmid: int) -> None:
         raise GuestError("the disk broke", hint="replace it")

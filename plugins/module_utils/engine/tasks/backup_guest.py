@@ -240,7 +240,8 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
     dump = context.storage.archives.path
     kind = filesystem_type(dump)
     if kind not in COPY_FILESYSTEMS:
-        folder = os.path.join(context.record.folder, unique)
+        # As vzdump; and the users of an unprivileged container get through to it.
+        folder = os.path.join("/var/tmp", unique)
         log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
         return folder
     return os.path.join(dump, name.stem + ".tmp")
