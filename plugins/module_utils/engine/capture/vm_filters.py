@@ -28,7 +28,7 @@ _CBW, _SNAP, _FLEECE, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-exp-"
 _CBW_TIMEOUT = 30
 """Seconds that a guest's write may wait for a fleecing image that does not answer; then the backup fails."""
 _EXPORT_SECONDS = 30
-_FIRST_SAFE_WITH_IOTHREAD = (9, 0)
+FIRST_SAFE_WITH_IOTHREAD = (9, 0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def disk_sizes(qmp: QmpClient, keys: Sequence[str], label: str) -> dict[str, int
                 f"cannot back up {label}: its running QEMU has no disk {key}",
                 hint="the config was changed after the start, or the VM was not started by holdfast: restart it",
             )
-        if qmp.version < _FIRST_SAFE_WITH_IOTHREAD and _property(qmp, key, "iothread"):
+        if qmp.version < FIRST_SAFE_WITH_IOTHREAD and _property(qmp, key, "iothread"):
             # QEMU 7.2 aborts when a reader disconnects from a disk with an iothread: that would cost the guest.
             raise GuestError(
                 f"cannot back up {label} while it runs: {key} has an iothread, with which QEMU before 9.0 can crash",

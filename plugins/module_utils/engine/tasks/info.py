@@ -81,7 +81,7 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
     now = time.time()
     rows = []
     for row in guest_table(host):
-        key = (str(row["kind"]), int(row["vmid"]))
+        key = ("lxc" if row["kind"] == "lxc" else "qemu", int(row["vmid"]))
         archive_or_none = newest.get(key)
         rows.append(
             {

@@ -155,7 +155,7 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
             f"cannot restore over {what}: the archive holds a {'VM' if kind == 'qemu' else 'container'}",
             hint="choose another id",
         )
-    text = existing_text(existing)
+    text = existing_text(host, existing)
     if get_key(text, "protection") == "1":
         raise GuestError(f"cannot replace {what}: it is protected", hint="remove 'protection' from its config")
     lock = get_key(text, "lock")

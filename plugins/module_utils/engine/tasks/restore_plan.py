@@ -13,7 +13,6 @@ from ..errors import IntegrityError, StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
-from ..system.files import read_text
 from ..system.host import Host
 from .archives import locate
 from .requests import RestoreRequest
@@ -115,16 +114,18 @@ def check_space(archive: Archive, volumes: list[NewVolume]) -> None:
             storage.check_space(archive.size, f"restoring {archive.volid}")
 
 
-def existing_text(existing: GuestInfo) -> str:
-    """The config of a guest that is to be replaced."""
-    return read_text(existing.config_path) or ""
+def existing_text(host: Host, existing: GuestInfo) -> str:
+    """The config of a guest that is there already, in Proxmox VE syntax."""
+    from ..guests.registry import guest_text
+
+    return guest_text(host, existing)
 
 
 def taken_macs(host: Host) -> list[str]:
     """MAC addresses of all guests of this node."""
     from .guests import list_guests
 
-    return [mac for info in list_guests(host) for mac in macs_in(existing_text(info))]
+    return [mac for info in list_guests(host) for mac in macs_in(existing_text(host, info))]
 
 
 def settle(
@@ -171,7 +172,7 @@ def settle(
 def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[str]) -> None:
     """Free the old volumes whose keys are restored; keep the others as ``unusedN`` of the new guest."""
     kept: list[str] = []
-    for key, value in config_lines(existing_text(existing))[1]:
+    for key, value in config_lines(existing_text(host, existing))[1]:
         volid, options = split_volume(value)
         path = _owned_path(host, existing.vmid, volid)
         if path is None or options.get("media") == "cdrom":
