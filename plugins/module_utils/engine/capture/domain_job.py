@@ -94,16 +94,14 @@ def refuse_foreign_job(guest: LibvirtGuest, report: Reporter) -> None:
         )
     report.warn("ended the job that an earlier backup left in the running domain")
     with libvirt_errors(f"end the old backup job of {guest.label}"):
-        _end(guest.handle, guest.label)
+        _end(guest.handle, guest.label, False)
 
 
 def undo_job(data: Mapping[str, Any]) -> None:
     """End the job of a run that may be dead, and remove its files; if the domain stopped, so did the job."""
     with recorded_domain(data) as (handle, status):
         if status != "stopped" and _job_socket(handle) == str(data["socket"]):
-            _end(handle, str(data["label"]))
-            if data["running"] and stalled(handle):
-                handle.resume()
+            _end(handle, str(data["label"]), bool(data["running"]))
     for path in (str(data["socket"]), *map(str, data["files"])):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -122,13 +120,20 @@ def _job_socket(handle: Any) -> str | None:
     return "" if server is None else server.get("socket", "")
 
 
-def _end(handle: Any, label: str) -> None:
+def _end(handle: Any, label: str, running: bool) -> None:
+    """:param running: the guest ran before the job, and shall not stay paused because of it."""
     handle.abortJob()
     deadline = time.monotonic() + _END_SECONDS
-    while _job_socket(handle) is not None:
+    while True:
+        # QEMU gives the job up at once, but libvirt may notice late (30 s when an agent connected meanwhile).
+        present = _job_socket(handle) is not None
+        if running and stalled(handle):
+            handle.resume()
+        if not present:
+            return
         if time.monotonic() > deadline:
             raise GuestError(f"the backup job of {label} does not end within {_END_SECONDS} s")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 class Guard:

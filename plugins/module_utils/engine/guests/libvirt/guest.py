@@ -31,6 +31,8 @@ START = "libvirt.start"
 
 FREEZE_SECONDS = 60
 THAW_SECONDS = 30
+_ASK_AGAIN_SECONDS = 10.0
+"""A guest that still boots hears nobody: it is asked again."""
 
 
 def list_domains(host: Host) -> list[GuestInfo]:
@@ -131,22 +133,18 @@ class LibvirtGuest:
 
         :param timeout: seconds. :raises GuestError: it still runs after that; it is not killed.
         """
-        if self.status() == "stopped":
-            return
-        if self.definition.agent_connected:
-            with contextlib.suppress(self._libvirt.libvirtError):
-                self._limit_agent(FREEZE_SECONDS)
-                self.handle.shutdownFlags(self._libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
-        else:
-            with libvirt_errors(f"shut down {self.label}"):
-                self.handle.shutdownFlags(self._libvirt.VIR_DOMAIN_SHUTDOWN_DEFAULT)
         deadline = time.monotonic() + timeout
+        asked = -_ASK_AGAIN_SECONDS
         while self.status() != "stopped":
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise GuestError(
                     f"{self.label} did not power off within {timeout:g} s",
                     hint="look what keeps the guest from it, or raise stopwait",
                 )
+            if now - asked >= _ASK_AGAIN_SECONDS:
+                self._ask_to_power_off()
+                asked = now
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -226,6 +224,16 @@ class LibvirtGuest:
             f" {self._settings.state_folder}",
             hint="set state-folder in libvirt.conf to where your libvirt keeps it",
         )
+
+    def _ask_to_power_off(self) -> None:
+        if self.definition.agent_connected:
+            with contextlib.suppress(self._libvirt.libvirtError):
+                self._limit_agent(FREEZE_SECONDS)
+                self.handle.shutdownFlags(self._libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+                return
+        # A guest that powered off in this moment cannot be asked any more; the caller sees that.
+        with contextlib.suppress(self._libvirt.libvirtError):
+            self.handle.shutdownFlags(self._libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
     def _limit_agent(self, seconds: int) -> None:
         self.handle.agentSetResponseTimeout(seconds, 0)
