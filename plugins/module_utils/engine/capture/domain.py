@@ -22,9 +22,9 @@ from ..system.undo import Handler, UndoStack
 from .domain_job import JOB, Guard, Scratch, begin, refuse_foreign_job, undo_job
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
-from .storage_daemon import serve
+from .storage_daemon import ready_file, serve
 from .vm_archive import CapturedDisk, CapturedMachine
-from .vm_filters import FIRST_SAFE_WITH_IOTHREAD
+from .vm_filters import FILE, FIRST_SAFE_WITH_IOTHREAD
 
 UNDO: dict[str, Handler] = {JOB: undo_job}
 
@@ -103,7 +103,7 @@ def _running(
     refuse_foreign_job(guest, report)
     resume: int | None = None
     if mode == "stop":
-        start = undo.push(START, **guest.undo_data)
+        start = undo.push(START, **guest.undo_data, was=guest.handle.ID())
         report.info("stopping guest")
         guest.shutdown(options.stopwait)
         report.info("starting guest for the backup")
@@ -114,19 +114,19 @@ def _running(
     runs = resume is not None or guest.status() == "running"
     job = {**guest.undo_data, "socket": scratch.socket, "files": list(scratch.files.values()), "running": runs}
     token = undo.push(JOB, **job)
-    nvram = os.path.join(options.workdir, "nvram") if _has_nvram(domain) else None
+    nvram = os.path.join(options.workdir, "nvram") if _has_nvram(domain) else ""
     try:
         with contextlib.ExitStack() as stack:
             _take(guest, domain, mode, scratch, nvram, resume, undo, report, timings)
             if mode == "stop":
                 timings.downtime_seconds = time.monotonic() - began
                 report.info(f"guest runs again after {timings.downtime_seconds:.1f} s")
-            if nvram is not None:
-                image, nvram = nvram, nvram + ".nbd"
-                stack.enter_context(serve([(NVRAM_KEY, image, domain.nvram_format)], nvram, writable=False, undo=undo))
+            served = ""
+            if nvram:
+                served = stack.enter_context(_served(guest, [(NVRAM_KEY, nvram, domain.nvram_format)], undo))
             guard = stack.enter_context(Guard(guest, job)) if runs else None
             try:
-                yield _machine(guest, mode, disks, scratch.socket, nvram, timings)
+                yield _machine(guest, mode, disks, scratch.socket, served, timings)
             except ProtocolError as exc:
                 if guard is None or not guard.acted:
                     raise
@@ -143,19 +143,24 @@ def _running(
 def _stopped(
     guest: LibvirtGuest, domain: Domain, disks: Sequence[DomainDisk], undo: UndoStack
 ) -> Iterator[CapturedMachine]:
-    os.makedirs(guest.run_folder, mode=0o700, exist_ok=True)
-    socket = os.path.join(guest.run_folder, f"{guest.info.vmid}.nbd")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(socket)
     images = [(disk.target, guest.path_of(disk), disk.format) for disk in disks]
-    nvram = None
     if _has_nvram(domain):
         images.append((NVRAM_KEY, domain.nvram, domain.nvram_format))
-        nvram = socket
+    with _served(guest, images, undo) as socket:
+        yield _machine(guest, "stop", disks, socket, socket if _has_nvram(domain) else "", Timings())
+
+
+@contextlib.contextmanager
+def _served(guest: LibvirtGuest, images: Sequence[tuple[str, str, str]], undo: UndoStack) -> Iterator[str]:
+    """Export images at the socket that this yields."""
+    os.makedirs(guest.run_folder, mode=0o700, exist_ok=True)
+    socket = os.path.join(guest.run_folder, f"{guest.info.vmid}.nbd")
     with contextlib.ExitStack() as stack:
         if images:
-            stack.enter_context(serve(images, socket, writable=False, undo=undo))
-        yield _machine(guest, "stop", disks, socket, nvram, Timings())
+            for path in (socket, ready_file(socket)):
+                stack.callback(undo.undo, undo.push(FILE, path=path))
+            stack.enter_context(serve(images, socket, writable=False))
+        yield socket
 
 
 def _take(
@@ -163,7 +168,7 @@ def _take(
     domain: Domain,
     mode: str,
     scratch: Scratch,
-    nvram: str | None,
+    nvram: str,
     resume: int | None,
     undo: UndoStack,
     report: Reporter,
@@ -171,32 +176,51 @@ def _take(
 ) -> None:
     """Begin the job, at one instant of all disks.
 
-    :param nvram: where to copy the UEFI variables; :param resume: undo token that lets a guest run which was started
-        paused, ``None`` for one that runs.
+    :param nvram: where to copy the UEFI variables, empty without; :param resume: undo token that lets a guest run which
+        was started paused, ``None`` for one that runs.
     """
     running = guest.status() == "running"
-    thaw = _freeze(guest, domain, undo, report, timings) if mode == "snapshot" and running else None
+    with contextlib.ExitStack() as stack:
+        if running and mode == "snapshot":
+            stack.enter_context(_frozen(guest, domain, undo, report, timings))
+        if resume is not None or (running and mode == "suspend"):
+            stack.enter_context(_paused(guest, resume, undo, timings))
+        begin(guest, scratch)
+        if nvram:
+            shutil.copyfile(domain.nvram, nvram)
+
+
+@contextlib.contextmanager
+def _paused(guest: LibvirtGuest, resume: int | None, undo: UndoStack, timings: Timings) -> Iterator[None]:
+    """Keep the virtual CPUs from running; ``resume`` is the undo token of a guest that does not run yet."""
+    began = time.monotonic()
+    token = undo.push(RESUME, **guest.undo_data) if resume is None else resume
+    try:
+        if resume is None:
+            guest.pause()
+        yield
+    finally:
+        undo.undo(token)
+        timings.pause_seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _frozen(guest: LibvirtGuest, domain: Domain, undo: UndoStack, report: Reporter, timings: Timings) -> Iterator[None]:
+    """Keep the guest's file systems from changing, if that is possible."""
+    token = _freeze(guest, domain, undo, report)
     began = time.monotonic()
     try:
-        if mode == "suspend" and running:
-            resume = undo.push(RESUME, **guest.undo_data)
-            guest.pause()
-        begin(guest, scratch)
-        if nvram is not None:
-            shutil.copyfile(domain.nvram, nvram)
-        if resume is not None:
-            guest.resume()
-            undo.drop(resume)
-            timings.pause_seconds = time.monotonic() - began
+        yield
     finally:
-        if thaw is not None:
-            undo.undo(thaw)
+        if token is not None:
+            undo.undo(token)
+            timings.guest_frozen = True
             timings.freeze_seconds = time.monotonic() - began
             report.info(f"guest file systems were frozen for {timings.freeze_seconds:.2f} s")
 
 
-def _freeze(guest: LibvirtGuest, domain: Domain, undo: UndoStack, report: Reporter, timings: Timings) -> int | None:
-    """Freeze the guest's file systems if that is possible; returns the undo token that thaws them."""
+def _freeze(guest: LibvirtGuest, domain: Domain, undo: UndoStack, report: Reporter) -> int | None:
+    """Freeze the guest's file systems; returns the undo token that thaws them, ``None`` when they are not frozen."""
     if not domain.agent_connected:
         why = "no guest agent is connected" if domain.agent else "the domain has no channel for a guest agent"
         report.warn(f"guest file systems are not frozen: {why}")
@@ -204,12 +228,13 @@ def _freeze(guest: LibvirtGuest, domain: Domain, undo: UndoStack, report: Report
     token = undo.push(THAW, **guest.undo_data)
     try:
         report.info(f"froze {guest.freeze()} file systems of the guest")
+        return token
     except GuestError as exc:
         report.warn(f"guest file systems could not be frozen, the backup goes on without: {exc.message}")
+    # Some may be frozen all the same. If the agent does not thaw them now, it is asked again at the end of the backup.
+    with contextlib.suppress(GuestError):
         undo.undo(token)
-        return None
-    timings.guest_frozen = True
-    return token
+    return None
 
 
 def _has_nvram(domain: Domain) -> bool:
@@ -217,17 +242,12 @@ def _has_nvram(domain: Domain) -> bool:
 
 
 def _machine(
-    guest: LibvirtGuest,
-    mode: str,
-    disks: Sequence[DomainDisk],
-    socket: str,
-    nvram: str | None,
-    timings: Timings,
+    guest: LibvirtGuest, mode: str, disks: Sequence[DomainDisk], socket: str, nvram: str, timings: Timings
 ) -> CapturedMachine:
-    """:param nvram: socket at which the UEFI variables are served."""
+    """:param nvram: socket at which the UEFI variables are served, empty without."""
     drives = {drive.key: drive for drive in vm_disks(guest.config)}
     captured = [_disk(guest, drives[disk.key], disk.format, socket, disk.target) for disk in disks]
-    if nvram is not None:
+    if nvram:
         captured.append(_disk(guest, drives[NVRAM_KEY], "raw", nvram, NVRAM_KEY))
     blobs = [(XML_BLOB, guest.archived_xml().encode())]
     return CapturedMachine(mode, guest.label, guest.config, captured, socket, timings, blobs)

@@ -27,8 +27,10 @@ RESUME = "libvirt.resume"
 THAW = "libvirt.thaw"
 """Undo kind: a domain's file systems may be frozen: ``uri``, ``uuid``, ``label``."""
 START = "libvirt.start"
-"""Undo kind: a domain was shut down and shall run again: ``uri``, ``uuid``, ``label``."""
+"""Undo kind: a domain is shut down and shall run again: ``uri``, ``uuid``, ``label``, ``was`` (its id before)."""
 
+SHUTDOWN_SECONDS = 60.0
+"""How long clean-up waits for a guest that was asked to power off by a run that is over."""
 FREEZE_SECONDS = 60
 THAW_SECONDS = 30
 _ASK_AGAIN_SECONDS = 10.0
@@ -286,9 +288,18 @@ def _undo_thaw(data: Mapping[str, Any]) -> None:
 
 
 def _undo_start(data: Mapping[str, Any]) -> None:
-    with recorded_domain(data) as (handle, status):
-        if handle is not None and status == "stopped":
-            handle.create()
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    while True:
+        with recorded_domain(data) as (handle, status):
+            if handle is None:
+                return
+            # The guest may still be on its way down. One that does not end in this time does not want to, and runs on.
+            if status == "stopped":
+                handle.create()
+                return
+            if handle.ID() != data["was"] or time.monotonic() > deadline:
+                return
+        time.sleep(0.1)
 
 
 UNDO: dict[str, Handler] = {RESUME: _undo_resume, THAW: _undo_thaw, START: _undo_start}
