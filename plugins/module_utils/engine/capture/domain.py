@@ -15,7 +15,7 @@ from typing import Iterator, Sequence
 from ..errors import GuestError, ProtocolError
 from ..guests.libvirt.guest import RESUME, START, THAW, LibvirtGuest
 from ..guests.model import ResolvedVolume
-from ..settings.domain_xml import Domain, DomainDisk
+from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, DomainDisk
 from ..settings.vm_config import Drive, vm_disks
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
@@ -27,10 +27,6 @@ from .vm_archive import CapturedDisk, CapturedMachine
 from .vm_filters import FILE, FIRST_SAFE_WITH_IOTHREAD
 
 UNDO: dict[str, Handler] = {JOB: undo_job}
-
-XML_BLOB = "libvirt-domain.xml"
-"""Name of the domain's own definition in the archive."""
-NVRAM_KEY = "efidisk0"
 
 
 @contextlib.contextmanager

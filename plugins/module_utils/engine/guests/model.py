@@ -28,13 +28,18 @@ class GuestInfo:
 
     @property
     def archive_kind(self) -> str:
-        """The kind in names of archives: ``qemu`` for every VM, else ``lxc``."""
-        return "lxc" if self.kind == "lxc" else "qemu"
+        """The kind in names of archives."""
+        return archive_kind(self.kind)
 
     @property
     def label(self) -> str:
         """How messages call it."""
         return f"{'CT' if self.kind == 'lxc' else 'VM'} {self.vmid} ({self.name})"
+
+
+def archive_kind(kind: str) -> str:
+    """The kind in names of archives of a kind of guest: ``qemu`` for every VM, else ``lxc``."""
+    return "lxc" if kind == "lxc" else "qemu"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from ..errors import ConfigError
 
 NAMESPACE = "https://holdfast.virt/guest/1"
 """Namespace of our element in a domain's metadata: ``<holdfast:guest vmid="" tags="" pool="" exclude-disks=""/>``."""
+XML_BLOB = "libvirt-domain.xml"
+"""Name of a domain's own definition in archives."""
+NVRAM_KEY = "efidisk0"
+"""Key of the UEFI variables in Proxmox VE syntax."""
 _PREFIXES = {
     "holdfast": NAMESPACE,
     "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",

@@ -66,8 +66,21 @@ def locate_source(host: Host, text: str) -> tuple[Archive, str]:
     return archive, kind
 
 
-def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
-    """The guest's config in the archive, and the sizes of its devices in bytes by name (VMs only).
+@dataclass(frozen=True)
+class Contents:
+    """What an archive says before its data.
+
+    :param config: the guest's config in Proxmox VE syntax; :param devices: size in bytes of each device (VMs only);
+    :param blobs: what stands beside the config, by name.
+    """
+
+    config: str
+    devices: dict[str, int] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+def read_contents(archive: Archive, kind: str) -> Contents:
+    """Read the beginning of an archive.
 
     :raises IntegrityError: the file is not such an archive, or holds no config.
     """
@@ -77,16 +90,16 @@ def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
         if kind == "lxc":
             from ..capture.ct_restore import read_ct_config
 
-            return read_ct_config(source), {}
+            return Contents(read_ct_config(source))
         from ..capture.vm_restore import inspect
 
         configs, devices = inspect(source)
-    for name, data in dict(configs).items():
-        if name == "qemu-server.conf":
-            return data.decode("utf-8", "surrogateescape"), dict(devices)
-    raise IntegrityError(
-        f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
-    )
+    blobs = dict(configs)
+    if "qemu-server.conf" not in blobs:
+        raise IntegrityError(
+            f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
+        )
+    return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
 
 
 def choose_storage(host: Host, request: RestoreRequest, recorded: str, content: str, *, write: bool) -> Storage:
