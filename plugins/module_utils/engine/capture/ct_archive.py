@@ -17,7 +17,7 @@ from ..formats.cttar import create_argv
 from ..guests.lxc.guest import LxcGuest
 from ..stream.pump import pump_fd
 from ..system.files import write_atomic
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from .model import Progress, Sink, Timings
 
 
@@ -55,7 +55,7 @@ class CapturedContainer:
         )
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=command_env()
+                bound(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=command_env()
             )
             try:
                 if child.stdout is not None:

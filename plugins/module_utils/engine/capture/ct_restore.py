@@ -16,7 +16,7 @@ from ..formats.cttar import extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
 from ..guests.lxc.render import DEFAULT_IDMAPS
 from ..stream.pump import feed
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from ..system.report import Reporter
 from .model import Progress
 
@@ -76,7 +76,7 @@ def extract_ct(
     guard = TarGuard(allow_devices=not unprivileged)
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            extract_argv(rootdir, idmaps=idmaps),
+            bound(extract_argv(rootdir, idmaps=idmaps)),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,

@@ -14,16 +14,17 @@ from typing import Iterator, Sequence
 from ..errors import ProtocolError
 from ..guests.qemu.guest import CONT, START, THAW, QemuGuest
 from ..guests.qemu.launcher import node_name
+from ..guests.qemu.qmp import QmpClient
 from ..settings.vm_config import Drive, agent_settings
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
-from .storage_daemon import DAEMON, serve, undo_daemon
+from .storage_daemon import ready_file, serve
 from .vm_archive import CapturedDisk, CapturedMachine
 from .vm_filters import FILE, FILTERS, Filtered, disk_sizes, export, insert, prepare, remove, undo_file, undo_filters
 
-UNDO: dict[str, Handler] = {DAEMON: undo_daemon, FILTERS: undo_filters, FILE: undo_file}
+UNDO: dict[str, Handler] = {FILTERS: undo_filters, FILE: undo_file}
 
 
 @contextlib.contextmanager
@@ -54,7 +55,7 @@ def capture_vm(
     socket = os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
     with guest.qmp() as qmp:
         keys = [drive.key for drive in guest.disks()]
-        if remove(qmp, keys):
+        if remove(qmp, keys, socket):
             report.warn("removed what an earlier backup left in the running QEMU")
         sizes = disk_sizes(qmp, [drive.key for drive in drives], guest.label)
     disks = [Filtered(drive.key, _fleece(guest, options, drive), sizes[drive.key]) for drive in drives]
@@ -75,8 +76,6 @@ def capture_vm(
 def _stopped(guest: QemuGuest, drives: Sequence[Drive], undo: UndoStack) -> Iterator[CapturedMachine]:
     socket = os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
     os.makedirs(os.path.dirname(socket), mode=0o700, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(socket)
     images = []
     for drive in drives:
         volume = guest.resolve(drive.volid)
@@ -84,7 +83,9 @@ def _stopped(guest: QemuGuest, drives: Sequence[Drive], undo: UndoStack) -> Iter
     with contextlib.ExitStack() as stack:
         sizes = {}
         if images:
-            stack.enter_context(serve(images, socket, writable=False, undo=undo))
+            for path in (socket, ready_file(socket)):
+                stack.callback(undo.undo, undo.push(FILE, path=path))
+            stack.enter_context(serve(images, socket, writable=False))
         for drive in drives:
             with NbdExport(socket, node_name(drive.key), f"{drive.key} of {guest.label}") as one:
                 sizes[drive.key] = one.size
@@ -102,14 +103,11 @@ def _machine(
 
 def _restart_paused(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, report: Reporter) -> int:
     """Shut the guest down and start it without letting it run; returns the undo token that lets it run."""
-    sockets = guest.sockets
-    start = undo.push(
-        START, argv=guest.argv(), qmp=sockets.qmp, agent=sockets.agent, pid=sockets.pid, label=guest.label
-    )
+    start = undo.push(START, **guest.undo_start)
     report.info("stopping guest")
     guest.shutdown(options.stopwait)
     report.info("starting guest for the backup")
-    resume = undo.push(CONT, qmp=sockets.qmp, label=guest.label)
+    resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
     guest.start(paused=True)
     undo.drop(start)
     return resume
@@ -132,30 +130,48 @@ def _take(
     with guest.qmp() as qmp:
         prepare(qmp, disks)
         running = bool(qmp.execute("query-status")["running"])
-        thaw = _freeze(guest, undo, report, timings) if mode == "snapshot" and running else None
-        frozen_at = time.monotonic()
-        try:
-            if resume is None and running:
-                resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
-                paused_at = time.monotonic()
-                qmp.execute("stop")
-            else:
-                paused_at = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            if running and mode == "snapshot":
+                stack.enter_context(_frozen(guest, undo, report, timings))
+            # The guest runs again before it is thawed, also after a failure: its agent has to do that.
+            if running or resume is not None:
+                stack.enter_context(_paused(guest, qmp, resume, undo, timings))
             insert(qmp, disks)
-            if resume is not None:
-                qmp.execute("cont")
-                undo.drop(resume)
-                timings.pause_seconds = time.monotonic() - paused_at
-        finally:
-            if thaw is not None:
-                undo.undo(thaw)
-                timings.freeze_seconds = time.monotonic() - frozen_at
-                report.info(f"guest file systems were frozen for {timings.freeze_seconds:.2f} s")
         export(qmp, disks, socket, guest.label)
 
 
-def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timings) -> int | None:
-    """Freeze the guest's file systems if that is wanted and possible; returns the undo token that thaws them."""
+@contextlib.contextmanager
+def _paused(guest: QemuGuest, qmp: QmpClient, resume: int | None, undo: UndoStack, timings: Timings) -> Iterator[None]:
+    """Keep the virtual CPUs from running; ``resume`` is the undo token of a guest that does not run yet."""
+    began = time.monotonic()
+    token = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label) if resume is None else resume
+    try:
+        if resume is None:
+            qmp.execute("stop")
+        yield
+    finally:
+        qmp.execute("cont")
+        undo.drop(token)
+        timings.pause_seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _frozen(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timings) -> Iterator[None]:
+    """Keep the guest's file systems from changing, if that is wanted and possible."""
+    token = _freeze(guest, undo, report)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        if token is not None:
+            undo.undo(token)
+            timings.guest_frozen = True
+            timings.freeze_seconds = time.monotonic() - began
+            report.info(f"guest file systems were frozen for {timings.freeze_seconds:.2f} s")
+
+
+def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter) -> int | None:
+    """Freeze the guest's file systems; returns the undo token that thaws them, ``None`` when they are not frozen."""
     settings = agent_settings(guest.config)
     if not settings.enabled or not settings.freeze_fs:
         report.info("guest file systems are not frozen: the agent or its freeze option is disabled in the config")
@@ -171,13 +187,13 @@ def _freeze(guest: QemuGuest, undo: UndoStack, report: Reporter, timings: Timing
         token = undo.push(THAW, agent=guest.sockets.agent, qmp=guest.sockets.qmp, label=guest.label)
         try:
             report.info(f"froze {agent.freeze()} file systems of the guest")
+            return token
         except ProtocolError as exc:
             report.warn(f"guest file systems could not be frozen, the backup goes on without: {exc.message}")
-            agent.close()
-            undo.undo(token)
-            return None
-    timings.guest_frozen = True
-    return token
+    # Some may be frozen all the same. If the agent does not thaw them now, it is asked again at the end of the backup.
+    with contextlib.suppress(ProtocolError):
+        undo.undo(token)
+    return None
 
 
 def _fleece(guest: QemuGuest, options: CaptureOptions, drive: Drive) -> str:

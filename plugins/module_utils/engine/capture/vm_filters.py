@@ -120,9 +120,10 @@ def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -
         qmp.execute("block-export-add", arguments)
 
 
-def remove(qmp: QmpClient, keys: Iterable[str]) -> bool:
+def remove(qmp: QmpClient, keys: Iterable[str], socket: str) -> bool:
     """Take away whatever a backup put into this QEMU, in the order that QEMU allows; the second call does nothing.
 
+    :param socket: where a backup serves; a server that listens elsewhere is somebody else's and stays.
     :returns: whether there was anything. :raises ProtocolError: something would not go.
     """
     ours = [item["id"] for item in qmp.execute("query-block-exports") if item["id"].startswith(_EXPORT)]
@@ -134,11 +135,11 @@ def remove(qmp: QmpClient, keys: Iterable[str]) -> bool:
         if time.monotonic() > deadline:
             raise ProtocolError(f"{qmp.label}: QEMU does not give up the exports {', '.join(ours)}")
         time.sleep(0.02)
-    if ours:
-        with contextlib.suppress(QmpError):
-            qmp.execute("nbd-server-stop")
+    serving = listening(socket)
+    if serving:
+        qmp.execute("nbd-server-stop")
     names = _node_names(qmp)
-    if not ours and not any(name.startswith("bk-") for name in names):
+    if not serving and not any(name.startswith("bk-") for name in names):
         return False
     for name in [name for name in names if name.startswith(_SNAP)]:
         qmp.execute("blockdev-del", {"node-name": name})
@@ -155,7 +156,7 @@ def undo_filters(data: Mapping[str, Any]) -> None:
     """Clean the QEMU of a run that may be dead; if QEMU itself is gone, so are the filters."""
     if listening(str(data["qmp"])):
         with QmpClient(str(data["qmp"]), str(data["label"])) as qmp:
-            remove(qmp, [str(key) for key in data["devices"]])
+            remove(qmp, [str(key) for key in data["devices"]], str(data["socket"]))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(str(data["socket"]))
 

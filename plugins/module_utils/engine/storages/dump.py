@@ -150,9 +150,9 @@ class DumpFolder:
         try:
             _sync(partial)
             if notes:
-                write_atomic(final + ".notes", notes)
+                _write_companion(final + ".notes", notes)
             if protected:
-                write_atomic(final + ".protected", b"")
+                _write_companion(final + ".protected", "")
             _publish(partial, final)
             fsync_dir(self.path)
         except FileExistsError as exc:
@@ -286,6 +286,15 @@ def _sync(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _write_companion(path: str, text: str) -> None:
+    """Nobody looks at it before the archive has its name, and the undo entry knows it: no temporary file is needed."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _publish(partial: str, final: str) -> None:

@@ -12,8 +12,7 @@ import shutil
 import subprocess
 from typing import IO, Sequence
 
-from ..errors import DependencyError
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from .files import cpu_count
 
 _PACKAGES = {"zstd": "zstd", "pigz": "pigz", "gzip": "gzip", "lzop": "lzop"}
@@ -47,17 +46,11 @@ class Child:
 
     def __init__(self, argv: Sequence[str], *, stdin: int, stdout: int) -> None:
         self.name = argv[0]
+        command = bound(argv, hint=f"install the package {_PACKAGES[self.name]}")
         self._messages = os.fdopen(os.memfd_create("messages"), "w+b")
-        try:
-            self.process = subprocess.Popen(
-                list(argv), stdin=stdin, stdout=stdout, stderr=self._messages, env=command_env(), bufsize=0
-            )
-        except FileNotFoundError as exc:
-            self._messages.close()
-            raise DependencyError(
-                f"cannot run {self.name}: the program is not installed",
-                hint=f"install the package {_PACKAGES[self.name]}",
-            ) from exc
+        self.process = subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=self._messages, env=command_env(), bufsize=0
+        )
 
     def wait(self) -> str:
         """Wait for its end; returns an empty string for success, else what it complained about."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import Mapping, Sequence
@@ -34,6 +35,21 @@ def describe(argv: Sequence[str]) -> str:
     return " ".join(shlex.quote(part) for part in argv)
 
 
+def bound(argv: Sequence[str], *, hint: str = "") -> list[str]:
+    """The command line of a child that the kernel kills as soon as the calling thread ends, also by ``kill -9``.
+
+    What a child starts on its own (a daemon that goes into the background) is not killed.
+
+    :raises DependencyError: the program is not installed; ``hint`` says where it comes from.
+    """
+    if shutil.which(argv[0]) is None:
+        raise DependencyError(
+            f"cannot run {argv[0]!r}: the program is not installed",
+            hint=hint or f"install the package that provides {argv[0]}",
+        )
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -44,7 +60,7 @@ def run(
     error: type[HoldfastError] = HoldfastError,
     hint: str = "",
 ) -> Completed:
-    """Run a command to its end and collect its output.
+    """Run a command to its end and collect its output; it does not outlive this process.
 
     :param timeout: seconds after which it is killed; ``None`` only for work without a natural bound.
     :raises DependencyError: the program is not installed.
@@ -52,17 +68,13 @@ def run(
     """
     try:
         done = subprocess.run(
-            list(argv),
+            bound(argv),
             input=stdin or b"",
             capture_output=True,
             timeout=timeout,
             env=command_env(env),
             check=False,
         )
-    except FileNotFoundError as exc:
-        raise DependencyError(
-            f"cannot run {argv[0]!r}: the program is not installed", hint=f"install the package that provides {argv[0]}"
-        ) from exc
     except subprocess.TimeoutExpired as exc:
         raise error(f"`{describe(argv)}` did not finish within {timeout:g} s and was killed", hint=hint) from exc
     result = Completed(

@@ -36,7 +36,7 @@ from .restore_config import get_key
 from .restore_plan import existing_text
 from .results import GuestOutcome
 from .stores import get_storage
-from .undoing import FOLDER, handlers, make_folder
+from .undoing import FOLDER, handlers, make_folder, unwind
 
 LEAST_SPACE = 1 << 20
 """Bytes that must be free before a backup begins; how much it will take cannot be known."""
@@ -115,8 +115,7 @@ def _backup_locked(
         outcome.timings = captured.timings.to_dict()
         outcome.archive, outcome.path, outcome.archive_size = archive.volid, archive.path, archive.size
     finally:
-        for problem in undo.unwind():
-            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+        unwind(undo, log)
     if settings.keep is not None:
         _prune(storage, settings, info, outcome, log)
 

@@ -31,7 +31,7 @@ from .restore_plan import RestorePlan, locate_source, read_config
 from .restore_vm import fill_vm, plan_vm
 from .results import RestoreResult
 from .signals import interruptible
-from .undoing import UNNAMED, handlers
+from .undoing import UNNAMED, handlers, unwind
 
 
 def plan_restore(host: Host, request: RestoreRequest) -> RestoreResult:
@@ -84,7 +84,7 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         log.info(f"restoring {plan.archive.volid} ({human(plan.archive.size)}) as guest {request.vmid}")
         for warning in plan.result.warnings:
             log.warn(warning)
-        _fill(plan, request, undo, log)
+        _fill(host, plan, request, undo, log)
         result = plan.result
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
@@ -99,11 +99,10 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
             raise GuestError(f"cannot restore {plan.archive.volid} as guest {request.vmid}: {exc}") from exc
         raise
     finally:
-        for problem in undo.unwind():
-            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+        unwind(undo, log)
 
 
-def _fill(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
+def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
     """Make and fill the volumes, then let the config name them."""
     new = [(volume.planned.volid, volume.path) for volume in plan.volumes]
     token = undo.push(UNNAMED, volumes=new, config=plan.result.config_path)
@@ -111,7 +110,7 @@ def _fill(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: Gues
         log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
         volume.storage.volumes.create(volume.volname)
     if plan.result.kind == "qemu":
-        plan.result.size = fill_vm(plan, request.bwlimit or 0, log)
+        plan.result.size = fill_vm(host, plan, request, undo, log)
     else:
         plan.result.size = fill_container(plan, request, undo, log)
     old = undo.push(UNNAMED, volumes=plan.old, config=plan.result.config_path)

@@ -28,7 +28,10 @@ CONT = "qemu.cont"
 THAW = "qemu.thaw"
 """Undo kind: a guest's file systems may be frozen: ``agent``, ``qmp``, ``label``."""
 START = "qemu.start"
-"""Undo kind: a VM was shut down and shall run again: ``argv``, ``qmp``, ``label``."""
+"""Undo kind: a VM is shut down and shall run again: ``argv``, ``qmp``, ``agent``, ``pid``, ``label``, ``was`` (pid)."""
+
+SHUTDOWN_SECONDS = 60.0
+"""How long clean-up waits for a guest that was asked to power off by a run that is over."""
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
@@ -107,11 +110,24 @@ class QemuGuest:
             qmp.execute("quit", timeout=10)
         if self._gone(_STOP_SECONDS):
             return
-        pid = self._pid()
+        pid = process_of(self.sockets)
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         if not self._gone(_STOP_SECONDS):
             raise GuestError(f"cannot stop {self.label}: QEMU does not end", hint=f"see {self.sockets.pid}")
+
+    @property
+    def undo_start(self) -> dict[str, Any]:
+        """What an undo entry needs to start this VM again."""
+        sockets = self.sockets
+        return {
+            "argv": self.argv(),
+            "qmp": sockets.qmp,
+            "agent": sockets.agent,
+            "pid": sockets.pid,
+            "label": self.label,
+            "was": process_of(sockets),
+        }
 
     def disks(self) -> list[Drive]:
         """All drives of the config."""
@@ -121,24 +137,25 @@ class QemuGuest:
         """Place of a volume on this node."""
         return self._resolve(volid)
 
-    def _pid(self) -> int | None:
-        """Pid of its QEMU; never of another process that got the same number later."""
-        try:
-            with open(self.sockets.pid, encoding="ascii") as stream:
-                pid = int(stream.read())
-            with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                ours = os.fsencode(self.sockets.qmp) in stream.read()
-        except (OSError, ValueError):
-            return None
-        return pid if ours else None
-
     def _gone(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        while listening(self.sockets.qmp) or self._pid() is not None:
+        while listening(self.sockets.qmp) or process_of(self.sockets) is not None:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
         return True
+
+
+def process_of(sockets: Sockets) -> int | None:
+    """Pid of a VM's QEMU; never of another process that got the same number later."""
+    try:
+        with open(sockets.pid, encoding="ascii") as stream:
+            pid = int(stream.read())
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            ours = os.fsencode(sockets.qmp) in stream.read()
+    except (OSError, ValueError):
+        return None
+    return pid if ours else None
 
 
 def launch(argv: list[str], sockets: Sockets, label: str) -> None:
@@ -184,8 +201,12 @@ def _undo_thaw(data: Mapping[str, Any]) -> None:
 
 
 def _undo_start(data: Mapping[str, Any]) -> None:
-    if not listening(str(data["qmp"])):
-        sockets = Sockets(str(data["qmp"]), str(data["agent"]), str(data["pid"]), "")
+    sockets = Sockets(str(data["qmp"]), str(data["agent"]), str(data["pid"]), "")
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    # The guest may still be on its way down. One that does not end in this time does not want to, and runs on.
+    while data["was"] is not None and process_of(sockets) == data["was"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if not listening(sockets.qmp):
         launch([str(part) for part in data["argv"]], sockets, str(data["label"]))
 
 
