@@ -15,7 +15,8 @@ from ..rules.retention import format_keep, parse_keep
 from .propstring import FALSE, TRUE, parse_flag, parse_property_string
 from .section import Section, parse_sections, write_sections
 
-SUPPORTED_TYPES = ("dir",)
+_REQUIRED = {"lvmthin": ("vgname", "thinpool"), "zfspool": ("pool",)}
+"""Keys without which a storage of that type cannot be found."""
 CONTENT = ("images", "rootdir", "backup", "iso", "vztmpl", "snippets", "import", "none")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]*[a-zA-Z0-9]")
 _DEFAULT_CONTENT = {"nfs": ("images",), "cifs": ("images",), "lvm": ("images",), "rbd": ("images",)}
@@ -100,6 +101,9 @@ def storage_from_section(section: Section) -> StorageDef:
         max_protected_backups=_integer("max-protected-backups", values.pop("max-protected-backups", None)),
         extra=values,
     )
+    for key in _REQUIRED.get(kind, ()):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:+/-]*", storage.extra.get(key) or ""):
+            raise ConfigError(f"a storage of type {kind} needs {key!r}")
     return storage
 
 
