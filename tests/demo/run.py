@@ -200,7 +200,7 @@ def report(root: str, backup: dict[str, Any], restores: dict[int, dict[str, Any]
     :raises Broken: a guest differs.
     """
     rows = [["guest", "mode", "size", "archive", "took", "MiB/s", "interruption", "restored", "verified"]]
-    problems = []
+    problems: list[str] = []
     for guest in backup["guests"]:
         vmid = guest["vmid"]
         twin = TWINS[vmid]

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -91,5 +93,5 @@ def test_kind_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert mounts.kind_of(str(tmp_path / "file")) == "other"
     assert mounts.kind_of(str(tmp_path / "none")) == "missing"
     monkeypatch.setattr(mounts, "REACH_SECONDS", 0.05)
-    monkeypatch.setattr(mounts.os.path, "isdir", lambda path: __import__("time").sleep(0.5))
+    monkeypatch.setattr(os.path, "isdir", lambda path: time.sleep(0.5))
     assert mounts.kind_of(str(tmp_path)) == "unreachable"

@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Iterator
+from typing import ContextManager
 
 from ..guests.lxc.guest import LxcGuest
 from ..guests.registry import UNDO as GUEST_UNDO
@@ -23,14 +22,10 @@ from .vm import capture_vm
 UNDO: dict[str, Handler] = {**GUEST_UNDO, **CT_UNDO, **VM_UNDO}
 
 
-@contextlib.contextmanager
 def open_capture(
     guest: Guest, mode: str, options: CaptureOptions, undo: UndoStack, report: Reporter
-) -> Iterator[Captured]:
+) -> ContextManager[Captured]:
     """Hold a consistent state of a guest while the block runs; see the captures themselves."""
     if isinstance(guest, LxcGuest):
-        with capture_ct(guest, mode, options, undo, report) as container:
-            yield container
-    else:
-        with capture_vm(guest, mode, options, undo, report) as machine:
-            yield machine
+        return capture_ct(guest, mode, options, undo, report)
+    return capture_vm(guest, mode, options, undo, report)
