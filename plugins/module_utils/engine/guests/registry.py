@@ -15,8 +15,8 @@ from ..settings.guest_config import GuestConfig
 from ..system.files import read_text
 from ..system.host import Host
 from ..system.undo import Handler
-from .lxc.guest import UNDO as LXC_UNDO
 from .lxc.guest import LxcGuest
+from .lxc.tools import UNDO as LXC_UNDO
 from .model import GuestInfo, Resolve
 from .qemu.guest import UNDO as QEMU_UNDO
 from .qemu.guest import QemuGuest

@@ -5,7 +5,8 @@
 """What the patterns of ``exclude-path`` mean: one meaning for all modes, and its translation for tar and rsync.
 
 * A pattern that begins with ``/`` is anchored at the container's root; any other matches at any depth.
-* ``?`` and ``*`` and ``[...]`` stand for characters of one name, never for a slash; ``\\`` takes the next character as it is.
+* ``?`` and ``*`` and ``[...]`` stand for characters of one name, never for a slash; ``\\`` takes the next character as
+  it is.
 * ``**`` stands for anything, slashes too. As a whole name it stands for any number of folders, also none; at the end of
   a pattern for everything below.
 * A pattern that ends with ``/`` matches folders only.
@@ -36,7 +37,7 @@ _DEEP = "**"
 class Pattern:
     """One pattern, understood.
 
-    :param names: its path, each name as tokens: ``?``, ``*``, ``**``, ``[...]``, or literal text with a ``=`` before it.
+    :param names: its path, each name as tokens: ``?``, ``*``, ``**``, ``[...]``, or text with a ``=`` before it.
     """
 
     text: str
@@ -63,7 +64,7 @@ class Pattern:
             return False
         # Every name in an archive begins with a dot for the root, which an unanchored pattern must not match.
         dot = "".join(map(_token_regex, self._tar_names[0]))
-        return self.anchored and not self._leading_deep or re.fullmatch(dot, ".") is None
+        return (self.anchored and not self._leading_deep) or re.fullmatch(dot, ".") is None
 
     @property
     def _leading_deep(self) -> int:
@@ -79,6 +80,10 @@ class Pattern:
         anchored = self.anchored and not self._leading_deep
         text = "/".join("".join(map(_escaped, name)) for name in self._tar_names)
         return anchored, f"./{text}" if anchored else text
+
+    def below(self) -> Pattern:
+        """The pattern for everything in the folders that this one matches."""
+        return Pattern(self.text + "/**", self.anchored, False, (*self.names, (_DEEP,)))
 
     def for_rsync(self) -> list[str]:
         """The rsync patterns that together mean the same."""

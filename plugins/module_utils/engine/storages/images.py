@@ -20,6 +20,7 @@ _VOLUME = re.compile(r"^(?:[1-9][0-9]{2,8}/base-[^/]+/)?([1-9][0-9]{2,8})/([^/]+
 _OWN_NAME = re.compile(r"^(?:vm|base|subvol|basevol)-([1-9][0-9]{2,8})-.+\.(raw|qcow2|subvol)$")
 _TEMPLATES = {"iso": ("template", "iso"), "vztmpl": ("template", "cache"), "snippets": ("snippets",)}
 
+
 class ImageFolder(VolumeSpace):
     """The guests' volumes of one storage.
 

@@ -30,7 +30,9 @@ class LvmThinStorage(Storage):
         try:
             kind = self._ask("segtype")
         except StorageError as exc:
-            raise StorageError(f"cannot use storage {self.name!r}: {exc.message}", hint="check vgname and thinpool") from exc
+            raise StorageError(
+                f"cannot use storage {self.name!r}: {exc.message}", hint="check vgname and thinpool"
+            ) from exc
         if kind != "thin-pool":
             raise StorageError(
                 f"cannot use storage {self.name!r}: {self._group}/{self._pool} is no thin pool but {kind}",

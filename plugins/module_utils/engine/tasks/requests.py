@@ -79,6 +79,7 @@ class RestoreRequest:
         newest archive of a guest.
     :param vmid: id of the guest to be made.
     :param storage: where its volumes go; ``None`` keeps each volume's own storage where it exists here, else ``local``.
+    :param volumes: by key of the archived config, where it differs: ``{"storage": S, "format": F, "size": "8G"}``.
     :param force: replace a stopped guest of that id; its volumes stay until the new ones are complete.
     :param unique: new MAC addresses and a new system uuid.
     :param start: start it afterwards; when that fails the restore still counts, with a warning.
@@ -93,6 +94,7 @@ class RestoreRequest:
     archive: str
     vmid: int
     storage: str | None = None
+    volumes: Mapping[str, Any] = field(default_factory=dict)
     force: bool = False
     unique: bool = False
     start: bool = False

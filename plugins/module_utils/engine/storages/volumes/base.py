@@ -72,7 +72,7 @@ class Volume(ABC):
         """Mount the snapshot read-only on an existing folder."""
         raise StorageError(f"{self.source} has no snapshot")
 
-    def remove_snapshot(self) -> None:
+    def remove_snapshot(self) -> None:  # noqa: B027  there is nothing to remove unless a kind says so
         """Remove the snapshot; harmless when there is none."""
 
 

@@ -25,7 +25,7 @@ KINDS: dict[str, type[Volume]] = {
 }
 
 SNAPSHOT = "storage.snapshot"
-"""Undo kind: a snapshot taken for a backup: ``kind`` and ``source`` of its volume."""
+"""Undo kind: a snapshot taken for a backup: ``volume`` (kind) and ``source``."""
 
 
 def open_volume(kind: str, source: str) -> Volume:
@@ -66,7 +66,7 @@ def folder_volume(path: str) -> Volume:
 
 
 def _undo_snapshot(data: Mapping[str, Any]) -> None:
-    open_volume(str(data["kind"]), str(data["source"])).remove_snapshot()
+    open_volume(str(data["volume"]), str(data["source"])).remove_snapshot()
 
 
 UNDO: dict[str, Handler] = {SNAPSHOT: _undo_snapshot}

@@ -78,7 +78,9 @@ def zfs(*arguments: str) -> str:
 
 
 def _exists(name: str) -> bool:
-    done = run(["zfs", "list", "-H", "-o", "name", "-t", "all", "--", name], check=False, timeout=60, error=StorageError)
+    done = run(
+        ["zfs", "list", "-H", "-o", "name", "-t", "all", "--", name], check=False, timeout=60, error=StorageError
+    )
     return done.returncode == 0
 
 
