@@ -240,13 +240,14 @@ def test_a_killed_run_is_cleaned_up_by_the_next(host: Host, behaviour: dict[int,
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert [name for name in dump(host) if name.endswith(".dat")] != []
-    assert [name for name in dump(host) if name.endswith(".tmp")] != []
     (record,) = load_records(host)
     assert (record.state, record.alive) == ("running", False)
+    assert [name for name in os.listdir(record.folder) if name.startswith("vzdumptmp")] != []
     behaviour.clear()
     result = run(host, Selection(vmid=[100]))
     assert result.ok
-    assert not [name for name in dump(host) if name.endswith((".dat", ".tmp"))]
+    assert not [name for name in dump(host) if name.endswith(".dat")]
+    assert os.listdir(record.folder) == ["run.json"]
     records = {found.id: found for found in load_records(host)}
     assert (records[record.id].state, records[record.id].journals()) == ("aborted", [])
     assert heal(host, SilentReporter()) == []

@@ -87,4 +87,4 @@ def test_foreign_sections_survive(host: Host) -> None:
     assert job_dict(get_job(host, "nightly"))["all"] is True
     apply_change(host, plan_job(host, "nightly", None))
     assert Path(host.paths.jobs_cfg).read_text(encoding="utf-8") == text
-    assert explain_config("jobs", text) == {}
+    assert explain_config("jobs", text) == ({}, [])

@@ -65,12 +65,13 @@ class CapturedContainer:
         )
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
-                bound(argv),
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self.workdir,
                 env=command_env({"LC_ALL": "C"}),
+                preexec_fn=bound(),
             )
             try:
                 if child.stdout is not None:

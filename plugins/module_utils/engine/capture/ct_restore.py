@@ -73,12 +73,13 @@ def extract_ct(
     guard = TarGuard(allow_devices=not unprivileged or bool(idmaps and ignore_unpack_errors))
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            bound(extract_argv(".", idmaps=idmaps)),
+            extract_argv(".", idmaps=idmaps),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd=rootdir,
             env=command_env(),
+            preexec_fn=bound(),
         )
         try:
             if child.stdin is not None:

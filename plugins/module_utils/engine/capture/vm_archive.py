@@ -19,7 +19,7 @@ from ..guests.model import ResolvedVolume
 from ..settings.guest_config import GuestConfig
 from ..settings.vm_config import Drive
 from .model import Progress, Sink, Timings, VolumeStats
-from .nbd import NbdExport
+from .nbd import WORKERS, NbdExport
 
 _LEFT_OUT = ("lock", "parent")
 
@@ -47,6 +47,7 @@ class CapturedMachine:
     captured: Sequence[CapturedDisk]
     socket: str
     timings: Timings
+    workers: int = WORKERS
     extension: str = field(default="vma", init=False)
 
     @property
@@ -72,7 +73,7 @@ class CapturedMachine:
         with contextlib.ExitStack() as stack:
             for dev_id, disk in enumerate(self.captured, 1):
                 label = f"{disk.drive.key} of {self.label}"
-                export = stack.enter_context(NbdExport(self.socket, disk.name, label))
+                export = stack.enter_context(NbdExport(self.socket, disk.name, label, self.workers))
                 stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress).to_dict()
         vma.close()
         return stats
@@ -80,7 +81,7 @@ class CapturedMachine:
 
 def _copy(export: NbdExport, vma: VmaWriter, dev_id: int, disk: CapturedDisk, progress: Progress) -> VolumeStats:
     stats = VolumeStats(disk.drive.key, disk.name, disk.size)
-    for offset, length, data in export.read_ahead(_pieces(export)):
+    for offset, length, data in export.read_ahead(_pieces(export), release=export.can_discard):
         first = offset // CLUSTER
         if data is None:
             zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))

@@ -31,7 +31,7 @@ _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 def list_guests(host: Host) -> list[GuestInfo]:
     """Every guest defined on this node, by id within its kind.
 
-    :raises ConfigError: a definition cannot be parsed, or one id is defined twice.
+    :raises ConfigError: one id is defined twice.
     """
     found = [
         *_defined(host.paths.qemu_configs, "qemu", "name", "VM"),
@@ -75,7 +75,8 @@ def _defined(folder: str, kind: str, name_key: str, prefix: str) -> list[GuestIn
         text = read_text(path)
         if text is None:
             continue
-        config = GuestConfig.parse(text, path)
+        # A config with a wrong line is a matter of its own guest, not of all that are listed with it.
+        config = GuestConfig.parse(text, path, strict=False)
         found.append(
             GuestInfo(
                 kind=kind,

@@ -33,6 +33,10 @@ class ImageFolder(VolumeSpace):
         super().__init__(storage)
         self.base = base
 
+    def folder(self, vmid: int) -> str:
+        """Where a guest's volumes lie."""
+        return os.path.join(self.base, "images", str(vmid))
+
     def locate(self, volname: str) -> tuple[str, str]:
         match = _VOLUME.match(volname)
         if match is not None and match[2] not in (".", ".."):
@@ -74,7 +78,7 @@ class ImageFolder(VolumeSpace):
 
     def _names(self, vmid: int) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
-            return os.listdir(os.path.join(self.base, "images", str(vmid)))
+            return os.listdir(self.folder(vmid))
         return []
 
 

@@ -10,9 +10,9 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
-from ..capture.model import Captured, CaptureOptions
+from ..capture.model import Captured, CaptureOptions, FleecingPlace
 from ..capture.registry import open_capture
 from ..errors import GuestError, HoldfastError, Interrupted, StorageError
 from ..guests.model import GuestInfo
@@ -30,6 +30,7 @@ from .backup_setup import BackupSettings
 from .guests import open_by_info
 from .locking import guest_lock
 from .log import GuestLog, clock, human
+from .progress_lines import summary
 from .prune import mark_archives, remove_marked
 from .record import RunRecord
 from .restore_config import get_key
@@ -47,13 +48,14 @@ COPY_FILESYSTEMS = ("ext3", "ext4", "nfs", "nfs4", "reiserfs", "xfs")
 
 @dataclass(frozen=True)
 class BackupContext:
-    """What all guests of a run share."""
+    """What all guests of a run share; ``save`` brings the run's record up to date."""
 
     host: Host
     storage: Storage
     settings: BackupSettings
     record: RunRecord
     report: Reporter
+    save: Callable[[], None]
 
 
 def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome) -> None:
@@ -130,7 +132,8 @@ def _captured(
     make_folder(workdir)
     options = CaptureOptions(
         workdir=workdir,
-        fleecing_dir=_fleecing_folder(context, workdir),
+        fleecing=_fleecing_place(context, info),
+        workers=settings.max_workers,
         stopwait=settings.stopwait * 60,
         exclude_path=settings.exclude_path,
         stdexcludes=settings.stdexcludes,
@@ -158,7 +161,8 @@ def _write(
     log.info(f"creating archive {folder.final_path(name)!r}")
     if settings.bwlimit:
         log.info(f"bandwidth limit: {settings.bwlimit} KiB/s")
-    progress = Progress(captured.size, log)
+    log.progress(0, captured.size, 0, 0)
+    progress = Progress(captured.size, _Recorded(log, outcome, context.save))
     began = time.monotonic()
     with open_sink(
         partial,
@@ -172,11 +176,25 @@ def _write(
     took = max(time.monotonic() - began, 0.001)
     outcome.size = outcome.size or progress.done
     outcome.speed = int(outcome.size / took)
+    for line in summary(progress.done, progress.zero, took):
+        log.info(line)
     archive = folder.commit(name, undo, token, notes=_notes(context, info), protected=bool(settings.protected))
-    log.info(
-        f"archive file size: {human(archive.size)}, {human(outcome.size)} in {took:.1f} s ({human(outcome.speed)}/s)"
-    )
+    log.info(f"archive file size: {human(archive.size)}")
     return archive
+
+
+class _Recorded:
+    """Passes a guest's progress on and keeps the run's record up to date with it."""
+
+    def __init__(self, log: GuestLog, outcome: GuestOutcome, save: Callable[[], None]) -> None:
+        self._log = log
+        self._outcome = outcome
+        self._save = save
+
+    def progress(self, done: int, total: int, zero: int, written: int) -> None:
+        self._outcome.progress = {"done": done, "total": total, "zero": zero, "written": written}
+        self._log.progress(done, total, zero, written)
+        self._save()
 
 
 def _merge_stats(disks: list[dict[str, Any]], stats: dict[str, Any]) -> list[dict[str, Any]]:
@@ -216,24 +234,27 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
     unique = f"vzdumptmp{os.getpid()}_{info.vmid}"
     if context.settings.tmpdir:
         return os.path.join(context.settings.tmpdir, unique)
+    if info.kind == "qemu":
+        # A running guest puts there what it overwrites, and must not wait for a target that is slow or gone.
+        return os.path.join(context.record.folder, unique)
     dump = context.storage.archives.path
     kind = filesystem_type(dump)
-    if info.kind == "lxc" and kind not in COPY_FILESYSTEMS:
+    if kind not in COPY_FILESYSTEMS:
         folder = os.path.join(context.record.folder, unique)
         log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
         return folder
-    return os.path.join(dump, name.filename.partition(".")[0] + ".tmp")
+    return os.path.join(dump, name.stem + ".tmp")
 
 
-def _fleecing_folder(context: BackupContext, workdir: str) -> str:
+def _fleecing_place(context: BackupContext, info: GuestInfo) -> FleecingPlace | None:
+    """Where the run wants fleecing images, ``None`` if it does not say; they lie beside the guest's volumes there."""
     name = context.settings.fleecing_storage
-    if name is None:
-        return workdir
+    if name is None or info.kind != "qemu":
+        return None
     storage = get_storage(context.host, name)
     storage.activate(Need("images", write=True))
-    folder = os.path.join(storage.volumes.base, "images")
-    os.makedirs(folder, exist_ok=True)
-    return folder
+    fmt = "raw" if storage.definition.type == "btrfs" else "qcow2"
+    return FleecingPlace(storage.volumes.folder(info.vmid), fmt, f"storage {name!r}")
 
 
 def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome: GuestOutcome, log: GuestLog) -> None:

@@ -63,12 +63,14 @@ class PruneRequest:
         ``None`` means what the storage defines.
     :param vmid: only archives of these guests (ids); empty means all.
     :param kind: ``qemu`` or ``lxc``; ``None`` means both.
+    :param allow_empty: also remove what is the last good archive of a guest.
     """
 
     storage: str
     keep: Mapping[str, Any] | str | None = None
     vmid: Sequence[int] = ()
     kind: str | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from ..guests.model import GuestInfo
 from ..settings.ct_config import ct_mounts
 from ..settings.guest_config import GuestConfig
-from ..settings.vm_config import Drive, vm_disks
+from ..settings.vm_config import vm_disks
 from ..system.files import read_text
 from .restore_config import parse_size
 
@@ -44,15 +44,7 @@ def describe_volumes(info: GuestInfo) -> list[dict[str, Any]]:
             "volid": drive.volid,
             "size": parse_size(drive.options.get("size", "")),
             "included": drive.backup,
-            "reason": _reason(drive),
+            "reason": drive.reason,
         }
         for drive in vm_disks(config)
     ]
-
-
-def _reason(drive: Drive) -> str:
-    if drive.is_cloudinit:
-        return "made anew from the config"
-    if drive.is_cdrom:
-        return "a CD drive"
-    return "disk" if drive.backup else "backup is 0"
