@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from typing import Any, Mapping
 
 from ..errors import StorageError, UsageError
 from .volumes.base import Volume
@@ -19,6 +20,10 @@ from .volumes.space import VolumeSpace
 _VOLUME = re.compile(r"^(?:[1-9][0-9]{2,8}/base-[^/]+/)?([1-9][0-9]{2,8})/([^/]+)$")
 _OWN_NAME = re.compile(r"^(?:vm|base|subvol|basevol)-([1-9][0-9]{2,8})-.+\.(raw|qcow2|subvol)$")
 _TEMPLATES = {"iso": ("template", "iso"), "vztmpl": ("template", "cache"), "snippets": ("snippets",)}
+
+
+VOLUME = "storage.volume"
+"""Undo kind: an image file that was created and is not wanted: ``path``."""
 
 
 class ImageFolder(VolumeSpace):
@@ -83,3 +88,8 @@ class ImageFolder(VolumeSpace):
 
 
 _FORMATS = ("raw", "qcow2", "subvol")
+
+
+def undo_volume(data: Mapping[str, Any]) -> None:
+    """Remove an image file that was created for nothing."""
+    ImageVolume(str(data["path"])).free()

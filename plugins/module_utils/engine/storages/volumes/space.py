@@ -19,11 +19,9 @@ _FLAT = re.compile(r"(?:vm|base|subvol|basevol)-([1-9][0-9]{2,8})-[A-Za-z0-9_.-]
 class VolumeSpace(ABC):
     """The volumes of one storage. Ids have the storage's name; *volume names* are what follows the colon.
 
-    :ivar base: folder of the storage, empty when it is none.
     :ivar formats: what containers' volumes can be here, the preferred first.
     """
 
-    base = ""
     formats: tuple[str, ...]
 
     def __init__(self, storage: str) -> None:
@@ -50,6 +48,13 @@ class VolumeSpace(ABC):
     @abstractmethod
     def list_volumes(self, vmid: int) -> list[str]:
         """Ids of the volumes that belong to a guest."""
+
+    def folder(self, vmid: int) -> str:
+        """Folder of a guest's volumes.
+
+        :raises StorageError: volumes here are no files.
+        """
+        raise StorageError(f"cannot put files of guest {vmid} on {self.storage}: its volumes are no files")
 
     def create(self, volname: str) -> str:
         """Create an empty file for a VM's disk; returns its path.
