@@ -158,7 +158,7 @@ def container(place: Path, tmp_path: Path, *, subvolumes: bool) -> Iterator[tupl
 def back_up(guest: LxcGuest, mode: str, tmp_path: Path, undo: UndoStack) -> tuple[Path, str, float | None]:
     archive, work = tmp_path / f"{mode}.tar.zst", tmp_path / "work"
     work.mkdir(exist_ok=True)
-    options = CaptureOptions(str(work), str(work), stopwait=30)
+    options = CaptureOptions(str(work), stopwait=30)
     report = SilentReporter()
     with capture_ct(guest, mode, options, undo, report) as captured, open_sink(str(archive), "zst") as sink:
         captured.write_to(sink, Progress(0, report))

@@ -199,6 +199,17 @@ def test_all_59_slots_may_be_used_and_empty_slots_are_passed_over() -> None:
     VmaReader(io.BytesIO(reseal(raw, HEADER)[: HEADER + 512])).verify()
 
 
+def test_rows_of_clusters_end_where_the_numbers_end() -> None:
+    raw = archive({"drive-scsi0": bytes(2 * CLUSTER), "drive-scsi1": bytes(CLUSTER)})
+    struct.pack_into(">Q", raw, layout.DEVICES_AT + layout.DEVICE.size + 8, 1 << 48)
+    reseal(raw)
+    raw[HEADER + 40 : HEADER + 64] = b"".join(
+        layout.SLOT.pack(0, 0, *slot) for slot in ((1, 0xFFFFFFFE), (1, 0xFFFFFFFF), (2, 0))
+    )
+    extents = VmaReader(io.BytesIO(reseal(raw, HEADER))).extents()
+    assert [next(extents)[:2] for _ in range(3)] == [(1, 0xFFFFFFFE), (1, 0xFFFFFFFF), (2, 0)]
+
+
 def test_hostile_names_are_refused() -> None:
     refuse(archive(SMALL, [("../../etc/x", b"")]), "config with the unsafe name")
     refuse(archive({"drive/../x": bytes(512)}), "device with the unsafe name")

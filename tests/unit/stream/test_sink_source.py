@@ -194,5 +194,5 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match="cannot open"):
         open_source(str(tmp_path / "no"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DependencyError, match="cannot run lzop"):
+    with pytest.raises(DependencyError, match="cannot run 'lzop'"):
         open_sink(str(tmp_path / "x"), "lzo")

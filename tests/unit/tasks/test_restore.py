@@ -65,7 +65,7 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the copying of data by a note in each volume; more can be put into the list to happen then."""
     acts: list[Any] = []
 
-    def fill_vm(plan: Any, bwlimit_kib: int, report: Any) -> int:
+    def fill_vm(host: Any, plan: Any, *_rest: Any) -> int:
         for volume in plan.volumes:
             Path(volume.path).write_bytes(b"data")
         for act in acts:

@@ -81,7 +81,7 @@ def capture_ct(
     started_again: int | None = None
     if mode == "stop" and running:
         report.info("stopping container")
-        started_again = undo.push(START, **guest.undo_data)
+        started_again = undo.push(START, **guest.undo_data, was=guest.init_pid())
         guest.shutdown(options.stopwait)
     tokens: list[int] = []
     places = {mount.key: guest.place(mount) for mount in included}

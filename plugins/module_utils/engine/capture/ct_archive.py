@@ -17,7 +17,7 @@ from ..formats.cttar import create_argv
 from ..guests.lxc.guest import LxcGuest
 from ..stream.pump import pump_fd
 from ..system.files import write_atomic
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from .model import Progress, Sink, Timings
 
 
@@ -55,7 +55,12 @@ class CapturedContainer:
         )
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=command_env()
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=command_env(),
+                preexec_fn=bound(),
             )
             try:
                 if child.stdout is not None:
@@ -87,7 +92,9 @@ def write_config(guest: LxcGuest, workdir: str) -> str:
     write_atomic(os.path.join(folder, "etc/vzdump/pct.conf"), config.to_text())
     write_atomic(os.path.join(folder, "etc/vzdump/pct.fw"), "")
     if guest.idmaps():
-        # Inside the user namespace even root is somebody else here, and has to get through to the files.
-        for path in (workdir, folder, os.path.join(folder, "etc"), os.path.join(folder, "etc/vzdump")):
-            os.chmod(path, 0o711)
+        # Inside the user namespace even root is somebody else here: it has to get through to the config, and tar opens
+        # the folders that it reads from.
+        os.chmod(workdir, 0o711)
+        for path in (folder, os.path.join(folder, "etc"), os.path.join(folder, "etc/vzdump")):
+            os.chmod(path, 0o755)
     return folder

@@ -16,7 +16,7 @@ from ..formats.cttar import extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
 from ..guests.lxc.render import DEFAULT_IDMAPS
 from ..stream.pump import feed
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from ..system.report import Reporter
 from .model import Progress
 
@@ -81,6 +81,7 @@ def extract_ct(
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env=command_env(),
+            preexec_fn=bound(),
         )
         try:
             if child.stdin is not None:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ..errors import DependencyError, GuestError
-from ..system.locks import is_alive, process_start_time
-from ..system.undo import UndoStack
-
-DAEMON = "capture.vm.daemon"
-"""Undo kind: a storage daemon that outlived its run: ``pid``, ``start``."""
+from ..system.process import bound
 
 _START_SECONDS = 20
 _STOP_SECONDS = 20
@@ -28,19 +24,31 @@ _STOP_SECONDS = 20
 
 @contextlib.contextmanager
 def serve(
-    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, undo: UndoStack | None = None
+    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, limits: Mapping[str, int] | None = None
 ) -> Iterator[None]:
-    """Export images under their names.
+    """Export images under their names; the daemon does not outlive this process.
 
     :param images: name, path and format (``raw`` or ``qcow2``) of each.
-    :param socket: path of the unix socket to be made; :param undo: journals the daemon, so that a later run can end it.
+    :param socket: path of the unix socket to be made, in place of an old one.
+    :param limits: by name: how many bytes of a raw image are exported, if not all.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
-    argv = ["qemu-storage-daemon", "--nbd-server", f"addr.type=unix,addr.path={socket}"]
+    # The daemon writes this file when all images are exported; the socket alone is there earlier.
+    ready = ready_file(socket)
+    _remove(socket, ready)
+    argv = ["qemu-storage-daemon", "--pidfile", ready, "--nbd-server", f"addr.type=unix,addr.path={socket}"]
     for name, path, fmt in images:
-        driver = "host_device" if path.startswith("/dev/") else "file"
+        driver = "host_device" if Path(path).is_block_device() else "file"
         file = {"driver": driver, "filename": path, "read-only": not writable, "discard": "unmap"}
-        node = {"driver": fmt, "node-name": name, "read-only": not writable, "discard": "unmap", "file": file}
+        node: dict[str, Any] = {
+            "driver": fmt,
+            "node-name": name,
+            "read-only": not writable,
+            "discard": "unmap",
+            "file": file,
+        }
+        if fmt == "raw" and name in (limits or {}):
+            node["size"] = (limits or {})[name]
         argv += ["--blockdev", json.dumps(node)]
         argv += [
             "--export",
@@ -49,18 +57,20 @@ def serve(
     with tempfile.TemporaryFile() as errors:
         try:
             daemon = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                preexec_fn=bound(),
             )
         except FileNotFoundError as exc:
             raise DependencyError(
                 "cannot open disk images: qemu-storage-daemon is not installed",
                 hint="install qemu-system-common or qemu-utils of your distribution",
             ) from exc
-        token = None
-        if undo is not None:
-            token = undo.push(DAEMON, pid=daemon.pid, start=process_start_time(daemon.pid))
         try:
-            _wait_ready(daemon, socket, errors, [path for _name, path, _fmt in images])
+            _wait_ready(daemon, ready, errors, [path for _name, path, _fmt in images])
             yield
         finally:
             daemon.terminate()
@@ -69,17 +79,23 @@ def serve(
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-            if undo is not None and token is not None:
-                undo.drop(token)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(socket)
+            _remove(socket, ready)
 
 
-def _wait_ready(daemon: subprocess.Popen[bytes], socket: str, errors: Any, paths: list[str]) -> None:
+def ready_file(socket: str) -> str:
+    """The file beside a daemon's socket that tells when it is ready."""
+    return f"{socket}.pid"
+
+
+def _remove(*paths: str) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _wait_ready(daemon: subprocess.Popen[bytes], ready: str, errors: Any, paths: list[str]) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    # The socket appears before the exports: they follow it on the command line. Both are there or the daemon has ended
-    # once it listens and still runs a moment later; connecting clients see missing exports as an error anyway.
-    while not os.path.exists(socket):
+    while not os.path.exists(ready):
         if daemon.poll() is not None or time.monotonic() > deadline:
             errors.seek(0)
             why = errors.read()[-1000:].decode("utf-8", "replace").strip() or "it did not answer"
@@ -88,10 +104,3 @@ def _wait_ready(daemon: subprocess.Popen[bytes], socket: str, errors: Any, paths
                 hint="a lock error means that a running VM or another backup uses the image",
             )
         time.sleep(0.01)
-
-
-def undo_daemon(data: Mapping[str, Any]) -> None:
-    """End a storage daemon that a dead run left."""
-    if is_alive(dict(data)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(data["pid"]), signal.SIGKILL)

@@ -36,6 +36,10 @@ class ImageFolder:
         self.storage = storage
         self.base = base
 
+    def folder(self, vmid: int) -> str:
+        """Where a guest's volumes lie."""
+        return os.path.join(self.base, "images", str(vmid))
+
     def locate(self, volname: str) -> tuple[str, str]:
         """Path and format (``raw``, ``qcow2``, ``subvol``) of a volume, by its id without the storage's name.
 
@@ -93,7 +97,7 @@ class ImageFolder:
 
     def _names(self, vmid: int) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
-            return os.listdir(os.path.join(self.base, "images", str(vmid)))
+            return os.listdir(self.folder(vmid))
         return []
 
 

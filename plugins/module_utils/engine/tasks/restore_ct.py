@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 
 from ..errors import GuestError, IntegrityError
 from ..guests.model import GuestInfo
+from ..settings.sizes import parse_size
 from ..storages.dump import Archive
 from ..system.host import Host
 from ..system.process import run
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import config_lines, get_key, parse_size, split_volume, transform_ct
+from .restore_config import config_lines, get_key, split_volume, transform_ct
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
 from .results import PlannedVolume
 from .undoing import MOUNT
@@ -34,9 +36,8 @@ def plan_container(
     volumes: list[NewVolume] = []
     taken: set[str] = set()
     warnings: list[str] = []
-    for key, value in config_lines(text)[1]:
-        if key != "rootfs" and not (key.startswith("mp") and key[2:].isdigit()):
-            continue
+    mounts = {key: value for key, value in config_lines(text)[1] if re.fullmatch(r"rootfs|mp\d+", key)}
+    for key, value in sorted(mounts.items(), key=lambda item: int(item[0][2:]) if item[0] != "rootfs" else -1):
         recorded, options = split_volume(value)
         if recorded.startswith("/"):
             if key == "rootfs":

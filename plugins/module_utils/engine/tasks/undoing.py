@@ -19,9 +19,11 @@ from ..errors import GuestError
 from ..storages.images import free_path
 from ..storages.mounts import is_mount_point, mounts_below
 from ..storages.registry import UNDO as STORAGE_UNDO
-from ..system.files import fsync_dir, read_text
+from ..system.files import fsync_dir, read_text, remove_temporaries
 from ..system.process import run
-from ..system.undo import Handler
+from ..system.report import Reporter
+from ..system.undo import Handler, UndoStack
+from .signals import uninterrupted
 
 FOLDER = "task.folder"
 """A scratch folder: ``path``."""
@@ -61,6 +63,7 @@ def _undo_mount(data: Mapping[str, Any]) -> None:
 
 def _undo_unnamed(data: Mapping[str, Any]) -> None:
     """A guest's config names its volumes in one step; before that step nobody needs the new ones, after it the old."""
+    remove_temporaries(str(data["config"]))
     text = read_text(str(data["config"])) or ""
     named = set(re.findall(r"^[^#\[:]+: ?(?:file=|volume=)?([^,\s]+)", text, re.MULTILINE))
     for volid, path in data["volumes"]:
@@ -73,6 +76,13 @@ OWN: dict[str, Handler] = {
     MOUNT: _undo_mount,
     UNNAMED: _undo_unnamed,
 }
+
+
+def unwind(undo: UndoStack, report: Reporter) -> None:
+    """Take back what is still open at the end of a task; a signal stops the run when that is done."""
+    with uninterrupted():
+        for problem in undo.unwind():
+            report.warn(f"clean-up is not complete, the next run tries again: {problem}")
 
 
 def make_folder(path: str, mode: int = 0o700) -> None:

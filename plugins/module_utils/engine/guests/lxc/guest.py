@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Mapping
 
 from ...errors import GuestError
@@ -22,7 +23,10 @@ from .render import idmaps, place, render
 THAW = "lxc.thaw"
 """Undo kind: processes of a container may be frozen: ``lxcpath``, ``vmid``."""
 START = "lxc.start"
-"""Undo kind: a container was stopped and shall run again: ``lxcpath``, ``vmid``."""
+"""Undo kind: a container is stopped and shall run again: ``lxcpath``, ``vmid``, ``was`` (pid of its init)."""
+
+SHUTDOWN_SECONDS = 60.0
+"""How long clean-up waits for a container that was asked to end by a run that is over."""
 
 _FREEZE_SECONDS = 30
 _START_SECONDS = 60
@@ -84,10 +88,10 @@ class LxcGuest:
 
         :raises GuestError: it does not run.
         """
-        answer = self._lxc.call("look for the init of", "lxc-info", "-pH", timeout=30).strip()
-        if not answer.isdigit():
+        pid = self._lxc.init_pid()
+        if pid is None:
             raise GuestError(f"container {self.info.vmid} has no init process: it does not run")
-        return int(answer)
+        return pid
 
     def mounts(self) -> list[Mount]:
         """The root and all mount points."""
@@ -129,6 +133,12 @@ class LxcTools:
         known = {"STOPPED": "stopped", "FROZEN": "frozen", "FREEZING": "frozen", "THAWED": "running"}
         return known.get(state, "running")
 
+    def init_pid(self) -> int | None:
+        if self.status() == "stopped":
+            return None
+        answer = self.call("look for the init of", "lxc-info", "-pH", timeout=30).strip()
+        return int(answer) if answer.isdigit() else None
+
     def start(self) -> None:
         log = os.path.join(self.folder, "start.log")
         write_atomic(log, "", 0o600)
@@ -169,6 +179,10 @@ def _tools(data: Mapping[str, Any]) -> LxcTools:
 
 def _undo_start(data: Mapping[str, Any]) -> None:
     tools = _tools(data)
+    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    # It may still be on its way down. One that does not end in this time does not want to, and runs on.
+    while data["was"] is not None and tools.init_pid() == data["was"] and time.monotonic() < deadline:
+        time.sleep(0.1)
     if tools.status() == "stopped":
         tools.start()
 
