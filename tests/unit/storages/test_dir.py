@@ -99,4 +99,4 @@ def test_other_kinds_are_named(tmp_path: Path) -> None:
     definition = parse_storage_cfg("pbs: nas\n\tserver s\n\tdatastore d\n\tcontent backup\n").storages["nas"]
     with pytest.raises(StorageError, match="type 'pbs' is not supported"):
         open_storage(definition, "n1")
-    assert set(KINDS) == {"dir"}
+    assert set(KINDS) == {"dir", "lvmthin", "zfspool"}

@@ -18,8 +18,8 @@ from ..system.undo import Handler
 from .libvirt.definition import UNDO as DEFINITION_UNDO
 from .libvirt.guest import UNDO as LIBVIRT_UNDO
 from .libvirt.guest import LibvirtGuest, list_domains
-from .lxc.guest import UNDO as LXC_UNDO
 from .lxc.guest import LxcGuest
+from .lxc.tools import UNDO as LXC_UNDO
 from .model import GuestInfo, Resolve
 from .qemu.guest import UNDO as QEMU_UNDO
 from .qemu.guest import QemuGuest

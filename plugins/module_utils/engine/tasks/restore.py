@@ -106,15 +106,15 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
 
 def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
     """Make and fill the volumes, then let the config name them."""
-    new = [(volume.planned.volid, volume.path) for volume in plan.volumes]
-    token = undo.push(UNNAMED, volumes=new, config=plan.result.config_path)
-    for volume in plan.volumes:
-        log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
-        volume.storage.volumes.create(volume.volname)
+    entries = [volume.journal_entry for volume in plan.volumes]
+    token = undo.push(UNNAMED, volumes=entries, config=plan.result.config_path)
     if plan.result.kind == "qemu":
+        for volume in plan.volumes:
+            log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
+            volume.storage.volumes.create(volume.volname)
         plan.result.size = fill_vm(host, plan, request, undo, log)
     else:
-        plan.result.size = fill_container(plan, request, undo, log)
+        plan.result.size = fill_container(host, plan, request, undo, log)
     old = undo.push(UNNAMED, volumes=plan.old, config=plan.result.config_path)
     write_atomic(plan.result.config_path, plan.result.config, 0o640)
     undo.drop(token)

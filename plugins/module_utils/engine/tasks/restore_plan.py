@@ -13,6 +13,7 @@ from ..errors import IntegrityError, StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
+from ..storages.volumes.base import Volume
 from ..system.host import Host
 from .archives import locate
 from .requests import RestoreRequest
@@ -36,18 +37,28 @@ class NewVolume:
     path: str
     device: str
 
+    @property
+    def journal_entry(self) -> tuple[str, str, str]:
+        """How undo entries name the volume: its id, and what :func:`open_volume` takes."""
+        return journal_entry(self.planned.volid or "", self.storage.volumes.volume(self.volname))
+
 
 @dataclass
 class RestorePlan:
     """A restore that is ready to begin.
 
-    :param old: volumes of the replaced guest (id and path), to be freed once the new one is in place.
+    :param old: volumes of the replaced guest as undo entries name them, to be freed once the new one is in place.
     """
 
     archive: Archive
     result: RestoreResult
     volumes: list[NewVolume]
-    old: list[tuple[str, str]] = field(default_factory=list)
+    old: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def journal_entry(volid: str, volume: Volume) -> tuple[str, str, str]:
+    """A volume in an undo entry that decides by the guest's config whether it is still needed."""
+    return volid, volume.kind, volume.source
 
 
 def locate_source(host: Host, text: str) -> tuple[Archive, str]:
@@ -102,13 +113,19 @@ def read_contents(archive: Archive, kind: str) -> Contents:
     return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
 
 
-def choose_storage(host: Host, request: RestoreRequest, recorded: str, content: str, *, write: bool) -> Storage:
-    """The storage for one volume: the one asked for, else the recorded one where it exists here, else ``local``."""
-    name = request.storage or (recorded if recorded in load_storages(host) else DEFAULT_STORAGE)
+def choose_storage(
+    host: Host, request: RestoreRequest, recorded: str, content: str, *, write: bool, wanted: str | None = None
+) -> Storage:
+    """The storage for one volume: the one asked for, else the recorded one where it exists here, else ``local``.
+
+    :param wanted: asked for this very volume.
+    """
+    wanted = wanted or request.storage
+    name = wanted or (recorded if recorded in load_storages(host) else DEFAULT_STORAGE)
     try:
         storage = get_storage(host, name)
     except UsageError as exc:
-        if request.storage:
+        if wanted:
             raise
         raise UsageError(
             f"cannot restore {request.archive}: its storage {recorded!r} does not exist here, and neither does"
@@ -187,12 +204,12 @@ def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[st
     kept: list[str] = []
     for key, value in config_lines(existing_text(host, existing))[1]:
         volid, options = split_volume(value)
-        path = _owned_path(host, existing.vmid, volid)
-        if path is None or options.get("media") == "cdrom":
+        volume = _owned(host, existing.vmid, volid)
+        if volume is None or options.get("media") == "cdrom":
             continue
         if key in replaced:
             plan.result.freed.append(volid)
-            plan.old.append((volid, path))
+            plan.old.append(journal_entry(volid, volume))
         else:
             kept.append(volid)
     for number, volid in enumerate(kept):
@@ -200,8 +217,8 @@ def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[st
         plan.result.warnings.append(f"volume {volid} of the replaced guest is kept as unused{number}")
 
 
-def _owned_path(host: Host, vmid: int, volid: str) -> str | None:
-    """Path of a volume if it lies on a storage and belongs to the guest."""
+def _owned(host: Host, vmid: int, volid: str) -> Volume | None:
+    """A volume if it lies on a storage and belongs to the guest."""
     name, colon, volname = volid.partition(":")
     if not colon or name not in load_storages(host):
         return None
@@ -210,4 +227,4 @@ def _owned_path(host: Host, vmid: int, volid: str) -> str | None:
         storage.activate(Need())
     except StorageError:
         return None
-    return storage.volumes.locate(volname)[0] if volid in storage.volumes.list_volumes(vmid) else None
+    return storage.volumes.volume(volname) if volid in storage.volumes.list_volumes(vmid) else None
