@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from typing import IO, Sequence
 
+from ..errors import DependencyError
 from ..system.process import bound, command_env
 from .files import cpu_count
 
@@ -46,11 +47,23 @@ class Child:
 
     def __init__(self, argv: Sequence[str], *, stdin: int, stdout: int) -> None:
         self.name = argv[0]
-        command = bound(argv, hint=f"install the package {_PACKAGES[self.name]}")
         self._messages = os.fdopen(os.memfd_create("messages"), "w+b")
-        self.process = subprocess.Popen(
-            command, stdin=stdin, stdout=stdout, stderr=self._messages, env=command_env(), bufsize=0
-        )
+        try:
+            self.process = subprocess.Popen(
+                list(argv),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=self._messages,
+                env=command_env(),
+                bufsize=0,
+                preexec_fn=bound(),
+            )
+        except FileNotFoundError as exc:
+            self._messages.close()
+            raise DependencyError(
+                f"cannot run {self.name!r}: the program is not installed",
+                hint=f"install the package {_PACKAGES[self.name]}",
+            ) from exc
 
     def wait(self) -> str:
         """Wait for its end; returns an empty string for success, else what it complained about."""

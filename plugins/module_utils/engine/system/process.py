@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from ..errors import DependencyError, HoldfastError
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,24 @@ def describe(argv: Sequence[str]) -> str:
     return " ".join(shlex.quote(part) for part in argv)
 
 
-def bound(argv: Sequence[str], *, hint: str = "") -> list[str]:
-    """The command line of a child that the kernel kills as soon as the calling thread ends, also by ``kill -9``.
+def bound() -> Callable[[], None]:
+    """A ``preexec_fn`` that has the kernel kill the child as soon as the calling thread ends, also by ``kill -9``.
 
-    What a child starts on its own (a daemon that goes into the background) is not killed.
-
-    :raises DependencyError: the program is not installed; ``hint`` says where it comes from.
+    What the child starts on its own (a daemon that goes into the background) is not killed. To be called while no other
+    thread works: the child must not inherit a lock that nobody will release in it.
     """
-    if shutil.which(argv[0]) is None:
-        raise DependencyError(
-            f"cannot run {argv[0]!r}: the program is not installed",
-            hint=hint or f"install the package that provides {argv[0]}",
-        )
-    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:
+            # It was killed before the kernel knew.
+            os._exit(1)
+
+    return arm
 
 
 def run(
@@ -68,13 +75,18 @@ def run(
     """
     try:
         done = subprocess.run(
-            bound(argv),
+            list(argv),
             input=stdin or b"",
             capture_output=True,
             timeout=timeout,
             env=command_env(env),
             check=False,
+            preexec_fn=bound(),
         )
+    except FileNotFoundError as exc:
+        raise DependencyError(
+            f"cannot run {argv[0]!r}: the program is not installed", hint=f"install the package that provides {argv[0]}"
+        ) from exc
     except subprocess.TimeoutExpired as exc:
         raise error(f"`{describe(argv)}` did not finish within {timeout:g} s and was killed", hint=hint) from exc
     result = Completed(

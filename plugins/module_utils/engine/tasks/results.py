@@ -149,7 +149,8 @@ class RunResult:
 class PlannedGuest:
     """What a backup run would do with one guest.
 
-    :param action: ``backup`` or ``fresh`` (left alone: ``reason`` says which archive is young enough).
+    :param action: ``backup``, ``fresh`` (left alone: ``reason`` says which archive is young enough) or ``missing``
+        (asked for, but no guest has that id or name).
     :param mode: mode that would be in effect, as far as it can be known before.
     """
 
@@ -196,7 +197,7 @@ class BackupPlan:
 
     @property
     def changed(self) -> bool:
-        return any(guest.action == "backup" for guest in self.guests)
+        return any(guest.action != "fresh" for guest in self.guests)
 
     def to_dict(self) -> dict[str, Any]:
         return {
