@@ -2,12 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the engine's way of moving data costs against the plain programs, in one run on the same data.
+"""What the engine costs against the plain programs, measured in one run on the same data.
 
-    python benchmarks/bench.py vm|ct [--mib 2048] [--threads 2] [--rounds 3] [--folder DIR]
+vm      a stopped VM's disk: backup against nbdcopy and zstd, restore against zstd and dd
+ct      a container's tree: backup against tar and zstd, restore against zstd and tar
+memory  a VM's disk of 1 GiB against one of 1 TiB: peak memory, and time for what is empty
 
-Needs room for about four times that size in DIR (the folder for temporary files by default); ``vm`` needs qemu-utils,
-qemu-storage-daemon, libnbd with its Python module and nbdcopy. The engine's times include the flush to disk.
+Needs qemu-utils (with qemu-storage-daemon), libnbd with its Python module and nbdcopy, zstd and its Python module, and
+room for about four times the size in the folder. Both sides flush what they wrote to disk. See docs/performance.md.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("vm", "ct"))
-    parser.add_argument("--mib", type=int, default=2048)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", default=None)
+    parser.add_argument("what", choices=("vm", "ct", "memory"))
+    parser.add_argument("--mib", type=int, default=1024, help="size of the disk or tree (1024)")
+    parser.add_argument("--threads", type=int, default=2, help="of zstd, on both sides (2)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often both sides take turns (5)")
+    parser.add_argument("--folder", help="where the data is made (the folder for temporary files)")
     args = parser.parse_args()
     sys.path.insert(0, os.path.join(REPOSITORY, "plugins", "module_utils"))
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=args.folder) as folder:

@@ -7,97 +7,79 @@
 from __future__ import annotations
 
 import os
-import random
 import shlex
 import shutil
 import subprocess
 
-from data import MIB, patterns
-from engine.formats.cttar import create_argv, extract_argv
-from engine.formats.tarscan import TarGuard
-from engine.stream.pump import feed, pump_fd
+from data import MIB, tree
+from engine.capture.ct_archive import CapturedContainer
+from engine.capture.ct_restore import extract_ct
+from engine.capture.ct_trees import Trees
+from engine.capture.model import Timings
+from engine.formats.cttar import CONFIG_MEMBER, FIREWALL_MEMBER, create_argv, extract_argv
+from engine.stream.progress import Progress
 from engine.stream.sink import open_sink
 from engine.stream.source import open_source
-from measure import compare, function, say, shell
+from engine.system.report import SilentReporter
+from measure import Step, apart, compare, function, remove, say, shell
 
 
-def tree(root: str, size: int) -> None:
-    """A tree like a container's: mostly small files, most bytes in larger ones, links, one sparse file."""
-    rng = random.Random(11)
-    pieces = patterns()[1:4]
-    made = 0
-    for number in range(10**9):
-        if made >= size:
-            break
-        folder = os.path.join(root, f"d{number % 97}", f"e{number % 11}")
-        os.makedirs(folder, exist_ok=True)
-        length = int(min(rng.lognormvariate(9, 2.2), 64 * MIB))
-        piece = rng.choice(pieces)
-        with open(os.path.join(folder, f"f{number}"), "wb") as file:
-            for at in range(0, length, len(piece)):
-                file.write(piece[: min(len(piece), length - at)])
-        if number % 20 == 0:
-            os.symlink(f"../f{number}", os.path.join(folder, f"l{number}"))
-        made += length + 512
-    with open(os.path.join(root, "sparse"), "wb") as file:
-        file.seek(200 * MIB)
-        file.write(b"end")
+def backup(workdir: str, archive: str, threads: int) -> None:
+    """What a task does once the container is captured."""
+    members = [CONFIG_MEMBER, FIREWALL_MEMBER]
+    container = CapturedContainer("stop", 101, Timings(), [], workdir, members, (), (), Trees(["./"]))
+    progress = Progress(0, SilentReporter())
+    with open_sink(archive, "zst", threads=threads, on_written=progress.set_written) as sink:
+        container.write_to(sink, progress)
 
 
-def backup(argv: list[str], archive: str, threads: int) -> None:
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    with open_sink(archive, "zst", threads=threads) as sink:
-        pump_fd(process.stdout.fileno(), sink)  # type: ignore[union-attr]
-        if process.wait():
-            raise SystemExit("tar failed")
-
-
-def restore(argv: list[str], archive: str) -> None:
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    guard = TarGuard(allow_devices=False)
+def restore(archive: str, root: str) -> None:
+    """What a task does once the volumes are mounted, and the flush to disk."""
+    report = SilentReporter()
     with open_source(archive) as source:
-        feed(source, process.stdin.fileno(), inspect=guard.inspect)  # type: ignore[union-attr]
-    process.stdin.close()  # type: ignore[union-attr]
-    guard.finish()
-    if process.wait():
-        raise SystemExit("tar failed")
-
-
-def _empty(folder: str) -> str:
-    """The folder, new and empty; the changes before it on disk, so that they do not slow the next step down."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os.mkdir(folder)
-    os.sync()
-    return folder
+        extract_ct(source, root, idmaps=(), unprivileged=False, progress=Progress(0, report), report=report)
+    subprocess.run(["sync", "-f", root], check=True)
 
 
 def main(folder: str, mib: int, threads: int, rounds: int) -> None:
-    config, root, new = (os.path.join(folder, name) for name in ("config", "root", "new"))
+    config_dir, data_root = (os.path.join(folder, name) for name in ("config", "root"))
     ours, theirs = (os.path.join(folder, name) for name in ("ours.tar.zst", "theirs.tar.zst"))
-    os.makedirs(os.path.join(config, "etc/vzdump"))
-    for name in ("pct.conf", "pct.fw"):
-        with open(os.path.join(config, "etc/vzdump", name), "w") as file:
+    new, plain = (os.path.join(folder, name) for name in ("ours", "theirs"))
+    os.makedirs(os.path.join(config_dir, "etc/vzdump"))
+    for name in (CONFIG_MEMBER, FIREWALL_MEMBER):
+        with open(os.path.join(config_dir, name), "w") as file:
             file.write("hostname: bench\n")
-    tree(root, mib * MIB)
-    create = create_argv(config_dir=config, data_root=root, sources=["./"])
-    plain = shlex.join(create)
+    apart(lambda: tree(data_root, mib * MIB))
+    create = shlex.join(create_argv(config_dir=config_dir, data_root=data_root, sources=["./"]))
     compare(
         "container backup",
         rounds,
-        lambda: function("engine: tar to zstd", lambda: backup(create, ours, threads)),
-        lambda: shell("tar and zstd", f"{plain} 2>/dev/null | zstd -q -f -T{threads} -1 -o {theirs} && sync {theirs}"),
+        1.05,
+        Step("engine", lambda: function(lambda: backup(folder, ours, threads))),
+        Step(
+            "tar | zstd",
+            lambda: shell(f"{create} 2>/dev/null | zstd -q -f -T{threads} -1 -o {theirs} && sync {theirs}"),
+        ),
     )
-    say(f"   archives of {os.path.getsize(ours)} and {os.path.getsize(theirs)} bytes")
-    extract = extract_argv(new)
-
+    say(f"   archives of {os.path.getsize(ours) / MIB:.0f} and {os.path.getsize(theirs) / MIB:.0f} MiB")
+    extract = shlex.join(extract_argv(plain))
     compare(
         "container restore",
         rounds,
-        lambda: _empty(new) and function("engine: zstd to tar, headers checked", lambda: restore(extract, ours)),
-        lambda: _empty(new) and shell("zstd -d and tar", f"zstd -q -d -c {theirs} | {shlex.join(extract)} 2>/dev/null"),
+        1.0,
+        Step("engine", lambda: function(lambda: restore(ours, new)), lambda: _empty(new)),
+        Step(
+            "zstd -d | tar",
+            lambda: shell(f"zstd -q -d -c {theirs} | {extract} 2>/dev/null && sync -f {plain}"),
+            lambda: _empty(plain),
+        ),
     )
-    _empty(new)
-    restore(extract, ours)
-    shutil.rmtree(os.path.join(new, "etc"))
-    subprocess.run(["diff", "-r", "--no-dereference", root, new], check=True)
-    say("   the restored tree equals the original")
+    for restored in (new, plain):
+        shutil.rmtree(os.path.join(restored, "etc"))
+        subprocess.run(["diff", "-r", "--no-dereference", data_root, restored], check=True)
+    say("   both restored trees equal the original (diff -r)")
+
+
+def _empty(folder: str) -> None:
+    remove(folder)
+    os.mkdir(folder)

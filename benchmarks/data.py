@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Data like that of real disks: zeros, text, program-like bytes and noise, the same in every run."""
+"""Data like that of real disks and trees: zeros, text, program-like bytes and noise, the same in every run."""
 
 from __future__ import annotations
 
+import os
 import random
 
 MIB = 1024 * 1024
@@ -28,7 +29,7 @@ def text(rng: random.Random, size: int) -> bytes:
 
 def binary(rng: random.Random, size: int) -> bytes:
     """Small numbers with repetition; compresses about two times."""
-    words = [rng.randbytes(rng.choice((4, 8, 12))) for _ in range(3000)]
+    words = [rng.randbytes(rng.choice((4, 8, 12))) for _word in range(3000)]
     out = bytearray()
     while len(out) < size:
         out += rng.choice(words) if rng.random() < 0.6 else rng.randbytes(3)
@@ -57,3 +58,26 @@ def image(path: str, size: int) -> None:
                 turn = rng.randrange(len(piece))
                 file.write(piece[turn:] + piece[:turn])
         file.truncate(size)
+
+
+def tree(root: str, size: int) -> None:
+    """A tree like a container's: mostly small files, most bytes in larger ones, links, one sparse file."""
+    rng = random.Random(11)
+    pieces = patterns()[1:4]
+    made = 0
+    number = 0
+    while made < size:
+        folder = os.path.join(root, f"d{number % 97}", f"e{number % 11}")
+        os.makedirs(folder, exist_ok=True)
+        length = int(min(rng.lognormvariate(9, 2.2), 64 * MIB))
+        piece = rng.choice(pieces)
+        with open(os.path.join(folder, f"f{number}"), "wb") as file:
+            for at in range(0, length, len(piece)):
+                file.write(piece[: min(len(piece), length - at)])
+        if number % 20 == 0:
+            os.symlink(f"../f{number}", os.path.join(folder, f"l{number}"))
+        made += length + 512
+        number += 1
+    with open(os.path.join(root, "sparse"), "wb") as file:
+        file.seek(200 * MIB)
+        file.write(b"end")

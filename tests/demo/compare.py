@@ -75,6 +75,9 @@ def _walk(root: bytes, inside: bytes, leave_out: Callable[[str], bool]) -> Itera
             continue
         path = os.path.join(root, relative)
         entry = _entry(path)
+        if entry.kind == stat.S_IFSOCK:
+            # tar keeps no sockets, here and in Proxmox VE: whoever listens on one makes it anew.
+            continue
         yield relative, entry
         if entry.kind == stat.S_IFDIR:
             yield from _walk(root, relative, leave_out)

@@ -21,10 +21,9 @@ sys.path.insert(0, REPOSITORY)
 sys.path.insert(0, os.path.join(REPOSITORY, "plugins", "module_utils"))
 
 from tests.demo.verify import verify_container, verify_machine  # noqa: E402
-
 from tests.integration.playbooks import environment, lab, playbook_command  # noqa: E402
+from tests.lab.laboratory import NODE  # noqa: E402
 
-NODE = "lab"
 TWINS = {100: 200, 101: 201, 102: 202}
 """The laboratory's guests and the ids under which they are restored."""
 
@@ -201,12 +200,12 @@ def report(root: str, backup: dict[str, Any], restores: dict[int, dict[str, Any]
     :raises Broken: a guest differs.
     """
     rows = [["guest", "mode", "size", "archive", "took", "MiB/s", "interruption", "restored", "verified"]]
-    problems = []
+    problems: list[str] = []
     for guest in backup["guests"]:
         vmid = guest["vmid"]
         twin = TWINS[vmid]
         check = verify_machine if guest["kind"] == "qemu" else verify_container
-        found, summary = check(root, NODE, vmid, twin)
+        found, summary = check(root, vmid, twin)
         problems.extend(f"guest {twin}: {problem}" for problem in found)
         rows.append(
             [

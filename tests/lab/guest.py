@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+READY = "LAB-READY"
+"""What the VM writes to its serial port when its disks are mounted and the writer runs."""
+BOOTED = "LAB-BOOTED"
+"""What it writes when it was only started to see whether a kernel gets that far (``lab=probe`` on its command line)."""
+
 WRITER = """\
 #!/bin/sh
 # Appends numbered lines, each with its checksum, to the log in every folder given; one folder after the other, each
@@ -27,8 +32,7 @@ while :; do
     number=$((number + 1))
     sum=$(echo "$number" | md5sum | cut -d " " -f 1)
     for folder in "$@"; do
-        echo "$number $sum" >>"$folder/writer.log"
-        fsync "$folder/writer.log"
+        echo "$number $sum" | dd of="$folder/writer.log" oflag=append conv=notrunc,fsync 2>/dev/null
     done
     sleep 0.05
 done
@@ -37,9 +41,11 @@ done
 SHUTDOWN = """\
 #!/bin/sh
 # Asked for by the guest agent and by the power button.
-pkill writer
+killall -9 writer
+for folder in /a /b; do
+    umount "$folder" || { sleep 0.2; umount "$folder"; } || mount -o remount,ro "$folder"
+done
 sync
-umount /a /b
 poweroff -f
 """
 
@@ -51,6 +57,10 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs run /run
 mkdir -p /var/run /run/lock
+if grep -q lab=probe /proc/cmdline; then
+    echo LAB-BOOTED >/dev/ttyS0
+    poweroff -f
+fi
 for module in /modules/*; do
     insmod "$module" 2>/dev/null
 done

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from typing import Protocol, Sequence
@@ -14,7 +13,6 @@ from typing import Protocol, Sequence
 from ..errors import GuestError, IntegrityError
 from ..formats.cttar import extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
-from ..guests.lxc.render import DEFAULT_IDMAPS
 from ..stream.pump import feed
 from ..system.process import bound, command_env
 from ..system.report import Reporter
@@ -57,6 +55,7 @@ def extract_ct(
     source: Source,
     rootdir: str,
     *,
+    idmaps: Sequence[str],
     unprivileged: bool,
     progress: Progress,
     report: Reporter,
@@ -64,22 +63,21 @@ def extract_ct(
 ) -> None:
     """Unpack an archive below ``rootdir``, in which all volumes are mounted.
 
-    :param unprivileged: ids in the archive are shifted, as the container's user namespace will see them.
+    :param idmaps: by which owners are shifted on disk.
+    :param unprivileged: device nodes are refused; with ``ignore_unpack_errors`` they are left out, because the kernel
+        makes none in a user namespace.
     :param ignore_unpack_errors: keep what tar could unpack. Hostile members are refused all the same.
     :raises IntegrityError: the archive is damaged or holds members that could reach outside.
     :raises GuestError: tar could not write everything.
     """
-    idmaps: Sequence[str] = DEFAULT_IDMAPS if unprivileged else ()
-    if unprivileged:
-        owner = int(DEFAULT_IDMAPS[0].split(":")[2])
-        os.chown(rootdir, owner, owner)
-    guard = TarGuard(allow_devices=not unprivileged)
+    guard = TarGuard(allow_devices=not unprivileged or bool(idmaps and ignore_unpack_errors))
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            extract_argv(rootdir, idmaps=idmaps),
+            extract_argv(".", idmaps=idmaps),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            cwd=rootdir,
             env=command_env(),
             preexec_fn=bound(),
         )

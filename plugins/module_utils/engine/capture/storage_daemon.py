@@ -12,7 +12,8 @@ import os
 import subprocess
 import tempfile
 import time
-from typing import Any, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
 
 from ..errors import DependencyError, GuestError
 from ..system.process import bound
@@ -22,11 +23,14 @@ _STOP_SECONDS = 20
 
 
 @contextlib.contextmanager
-def serve(images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool) -> Iterator[None]:
+def serve(
+    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, limits: Mapping[str, int] | None = None
+) -> Iterator[None]:
     """Export images under their names; the daemon does not outlive this process.
 
     :param images: name, path and format (``raw`` or ``qcow2``) of each.
     :param socket: path of the unix socket to be made, in place of an old one.
+    :param limits: by name: how many bytes of a raw image are exported, if not all.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
     # The daemon writes this file when all images are exported; the socket alone is there earlier.
@@ -34,9 +38,17 @@ def serve(images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool
     _remove(socket, ready)
     argv = ["qemu-storage-daemon", "--pidfile", ready, "--nbd-server", f"addr.type=unix,addr.path={socket}"]
     for name, path, fmt in images:
-        driver = "host_device" if path.startswith("/dev/") else "file"
+        driver = "host_device" if Path(path).is_block_device() else "file"
         file = {"driver": driver, "filename": path, "read-only": not writable, "discard": "unmap"}
-        node = {"driver": fmt, "node-name": name, "read-only": not writable, "discard": "unmap", "file": file}
+        node: dict[str, Any] = {
+            "driver": fmt,
+            "node-name": name,
+            "read-only": not writable,
+            "discard": "unmap",
+            "file": file,
+        }
+        if fmt == "raw" and name in (limits or {}):
+            node["size"] = (limits or {})[name]
         argv += ["--blockdev", json.dumps(node)]
         argv += [
             "--export",

@@ -16,31 +16,31 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Sequence
 
 from ..errors import GuestError, ProtocolError
-from ..guests.qemu.launcher import node_name
+from ..guests.qemu.disks import node_name
 from ..guests.qemu.qmp import QmpClient, QmpError, listening
 
 FILTERS = "capture.vm.filters"
 """Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (key and so on), ``socket``."""
 FILE = "capture.vm.file"
-"""Undo kind: a fleecing image: ``path``."""
+"""Undo kind: a file that is of no use afterwards: ``path``."""
 
-_CBW, _SNAP, _FLEECE, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-exp-"
+_CBW, _SNAP, _FLEECE, _COPY, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-copy-", "bk-exp-"
 _CBW_TIMEOUT = 30
 """Seconds that a guest's write may wait for a fleecing image that does not answer; then the backup fails."""
 _EXPORT_SECONDS = 30
-_FIRST_SAFE_WITH_IOTHREAD = (9, 0)
+FIRST_SAFE_WITH_IOTHREAD = (9, 0)
 
 
 @dataclass(frozen=True)
 class Filtered:
     """A disk of a running VM.
 
-    :param key: drive key; :param fleece: path of its fleecing image; :param size: bytes the guest sees.
+    :param key: drive key; :param fleece: path of its fleecing image; :param format: of that image.
     """
 
     key: str
     fleece: str
-    size: int
+    format: str
 
     @property
     def node(self) -> str:
@@ -61,24 +61,27 @@ def disk_sizes(qmp: QmpClient, keys: Sequence[str], label: str) -> dict[str, int
                 f"cannot back up {label}: its running QEMU has no disk {key}",
                 hint="the config was changed after the start, or the VM was not started by holdfast: restart it",
             )
-        if qmp.version < _FIRST_SAFE_WITH_IOTHREAD and _property(qmp, key, "iothread"):
-            # QEMU 7.2 aborts when a reader disconnects from a disk with an iothread: that would cost the guest.
-            raise GuestError(
-                f"cannot back up {label} while it runs: {key} has an iothread, with which QEMU before 9.0 can crash",
-                hint="remove the iothread, use mode stop with the VM shut down, or run a newer QEMU",
-            )
         sizes[key] = int(node["image"]["virtual-size"])
     return sizes
 
 
+def refuse_iothreads(qmp: QmpClient, keys: Iterable[str], label: str) -> None:
+    """:raises GuestError: a disk has an iothread, and this QEMU would abort when its reader disconnects."""
+    if qmp.version >= FIRST_SAFE_WITH_IOTHREAD:
+        return
+    for key in keys:
+        if _has_iothread(qmp, key):
+            raise GuestError(
+                f"cannot back up {label} while it runs: {key} has an iothread, with which QEMU before 9.0 can crash",
+                hint="remove the iothread, back the VM up while it is shut down, or run a newer QEMU",
+            )
+
+
 def prepare(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
-    """Add the fleecing images; the guest runs on and nothing changes for it."""
+    """Open the fleecing images; the guest runs on and nothing changes for it."""
     for disk in disks:
-        with open(disk.fleece, "wb") as stream:
-            stream.truncate(disk.size)
-        os.chmod(disk.fleece, 0o600)
         file = {"driver": "file", "filename": disk.fleece, "discard": "unmap"}
-        node = {"driver": "raw", "node-name": _FLEECE + disk.node, "discard": "unmap", "file": file}
+        node = {"driver": disk.format, "node-name": _FLEECE + disk.node, "discard": "unmap", "file": file}
         qmp.execute("blockdev-add", node)
 
 
@@ -96,12 +99,17 @@ def insert(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
         }
         qmp.execute("blockdev-add", filtered)
         qmp.execute("qom-set", {"path": _path(disk.key), "property": "drive", "value": _CBW + disk.node})
-        view = {"driver": "snapshot-access", "node-name": _SNAP + disk.node, "file": _CBW + disk.node}
+        view = {
+            "driver": "snapshot-access",
+            "node-name": _SNAP + disk.node,
+            "file": _CBW + disk.node,
+            "discard": "unmap",
+        }
         qmp.execute("blockdev-add", view)
 
 
 def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -> None:
-    """Serve the view of each disk under its node's name.
+    """Serve the view of each disk under its node's name; a reader may discard what it has read.
 
     :raises GuestError: this QEMU already serves NBD for somebody else.
     """
@@ -117,7 +125,16 @@ def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -
         ) from exc
     for disk in disks:
         arguments = {"type": "nbd", "id": _EXPORT + disk.node, "node-name": _SNAP + disk.node, "name": disk.node}
-        qmp.execute("block-export-add", arguments)
+        # Writable stands for discards alone: the view refuses writes.
+        qmp.execute("block-export-add", {**arguments, "writable": True})
+
+
+def export_copy(qmp: QmpClient, name: str, path: str) -> None:
+    """Serve a file, the copy of something that is no disk of the guest, beside the views."""
+    file = {"driver": "file", "filename": path, "read-only": True}
+    qmp.execute("blockdev-add", {"driver": "raw", "node-name": _COPY + name, "read-only": True, "file": file})
+    arguments = {"type": "nbd", "id": _EXPORT + name, "node-name": _COPY + name, "name": name}
+    qmp.execute("block-export-add", arguments)
 
 
 def remove(qmp: QmpClient, keys: Iterable[str], socket: str) -> bool:
@@ -146,7 +163,7 @@ def remove(qmp: QmpClient, keys: Iterable[str], socket: str) -> bool:
     for key in keys:
         if str(_property(qmp, key, "drive")).startswith(_CBW):
             qmp.execute("qom-set", {"path": _path(key), "property": "drive", "value": node_name(key)})
-    for prefix in (_CBW, _FLEECE):
+    for prefix in (_CBW, _FLEECE, _COPY):
         for name in [name for name in names if name.startswith(prefix)]:
             qmp.execute("blockdev-del", {"node-name": name})
     return True
@@ -167,7 +184,20 @@ def undo_file(data: Mapping[str, Any]) -> None:
 
 
 def _path(key: str) -> str:
-    return f"/machine/peripheral/{key}"
+    """Place of a drive's device in QEMU's tree of objects."""
+    return "/machine/system.flash1" if key == "efidisk0" else f"/machine/peripheral/{key}"
+
+
+def _has_iothread(qmp: QmpClient, key: str) -> bool:
+    """Whether the disk, or the controller that it hangs on, has one."""
+    if _property(qmp, key, "iothread"):
+        return True
+    bus = str(_property(qmp, key, "parent_bus") or "")
+    controller = "/".join(bus.split("/")[:4])
+    try:
+        return bool(qmp.execute("qom-get", {"path": controller, "property": "iothread"}))
+    except QmpError:
+        return False
 
 
 def _property(qmp: QmpClient, key: str, name: str) -> Any:

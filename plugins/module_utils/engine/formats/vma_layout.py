@@ -52,7 +52,11 @@ EXTENT = struct.Struct(">4sHH16s16s")
 EXTENT_MD5 = slice(24, 40)
 #: mask, reserved, device id, cluster number
 SLOT = struct.Struct(">HBBI")
+#: The whole table, each entry as one number.
+SLOTS = struct.Struct(f">{EXTENT_SLOTS}Q")
 SLOTS_AT = 40
+_EACH_SLOT = sum(1 << 64 * place for place in range(EXTENT_SLOTS_USED))
+_SLOT_STEPS = sum(step << 64 * place for place, step in enumerate(reversed(range(EXTENT_SLOTS_USED))))
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -86,6 +90,16 @@ class Header:
 
     def device(self, name: str) -> Device | None:
         return next((device for device in self.devices if device.name == name), None)
+
+
+def encode_slots(mask: int, dev_id: int, cluster: int, count: int) -> bytes:
+    """Entries of ``count`` clusters in a row with one mask, for an extent's table; at most as many as writers use.
+
+    As numbers of 64 bits they are a row, too. All of it is computed at once, as one long number: empty disks are
+    millions of such entries.
+    """
+    first = int.from_bytes(SLOT.pack(mask, 0, dev_id, cluster), "big")
+    return (first * _EACH_SLOT + _SLOT_STEPS).to_bytes(EXTENT_SLOTS_USED * SLOT.size, "big")[: count * SLOT.size]
 
 
 def checksum(record: Buffer, where: slice) -> bytes:

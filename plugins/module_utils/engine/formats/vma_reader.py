@@ -170,24 +170,23 @@ class VmaReader:
     def _parse_slots(self, head: memoryview, blocks: int, start: int) -> list[_Run]:
         runs: list[_Run] = []
         used = 0
-        for mask, _reserved, dev_id, cluster in vma.SLOT.iter_unpack(head[vma.SLOTS_AT :]):
-            if dev_id == 0:
-                continue
-            last = runs[-1] if runs else None
-            if (
-                last is not None
-                and mask in (0, FULL_MASK)
-                and last.mask == mask
-                and last.device.dev_id == dev_id
-                and last.first + last.count == cluster
-            ):
-                runs[-1] = _Run(last.device, last.first, last.count + 1, mask, last.at)
-            else:
+        slots = vma.SLOTS.unpack_from(head, vma.SLOTS_AT)
+        at = 0
+        while at < len(slots):
+            slot = slots[at]
+            mask, dev_id, cluster = slot >> 48, slot >> 32 & 0xFF, slot & 0xFFFFFFFF
+            count = 1
+            if dev_id:
                 device = self._by_id.get(dev_id)
                 if device is None or dev_id > vma.MAX_DEVICES:
                     raise IntegrityError(f"the extent at byte {start} names the unknown device {dev_id}")
-                runs.append(_Run(device, cluster, 1, mask, used))
-            used += bin(mask).count("1") * BLOCK
+                if mask in (0, FULL_MASK):
+                    end = min(len(slots) - at, vma.MAX_CLUSTERS - cluster)
+                    while count < end and slots[at + count] == slot + count:
+                        count += 1
+                runs.append(_Run(device, cluster, count, mask, used))
+                used += bin(mask).count("1") * BLOCK * count
+            at += count
         for run in runs:
             self._check_run(run, start)
         if used > blocks * BLOCK:

@@ -99,7 +99,8 @@ class VmaWriter:
         self._seen = {device.dev_id: Coverage() for device in self.devices}
         self._header: bytes | None = encode_header(uuid, ctime, configs, self.devices)
         self._offset = 0
-        self._slots: list[bytes] = []
+        self._slots = bytearray()
+        self._used = 0
         self._blocks = 0
         # Payload of the extent being built: what earlier calls left (copied), then views of the current call's buffer.
         self._kept = bytearray(vma.EXTENT_BYTES)
@@ -143,7 +144,7 @@ class VmaWriter:
             gap = self._seen[device.dev_id].first_gap(device.clusters)
             if gap is not None and device.name != vma.VMSTATE:
                 raise IntegrityError(f"the archive of {device.name} is incomplete: cluster {gap} was never written")
-        if self._slots or self._header is not None:
+        if self._used or self._header is not None:
             self._flush()
 
     def _device(self, dev_id: int) -> Device:
@@ -202,15 +203,14 @@ class VmaWriter:
         """Clusters with one mask; ``view`` holds all their blocks, zero ones too (``None`` if all are zero)."""
         done = 0
         while done < count:
-            if len(self._slots) >= vma.EXTENT_SLOTS_USED:
+            if self._used >= vma.EXTENT_SLOTS_USED:
                 self._flush()
-            take = min(count - done, vma.EXTENT_SLOTS_USED - len(self._slots))
+            take = min(count - done, vma.EXTENT_SLOTS_USED - self._used)
             if self._observer is not None:
                 at = self._offset + len(self._header or b"") + vma.EXTENT_HEADER + self._blocks * BLOCK
                 self._observer.add(device.dev_id, first + done, take, mask, at)
-            start = first + done
-            dev_id = device.dev_id
-            self._slots.extend(vma.SLOT.pack(mask, 0, dev_id, cluster) for cluster in range(start, start + take))
+            self._slots += vma.encode_slots(mask, device.dev_id, first + done, take)
+            self._used += take
             if view is not None and mask == FULL_MASK:
                 self._views.append(view[done * CLUSTER : (done + take) * CLUSTER])
                 self._blocks += take * BLOCKS_PER_CLUSTER
@@ -222,7 +222,7 @@ class VmaWriter:
 
     def _keep_views(self) -> None:
         """The caller may reuse its buffer now: send a full extent, copy the payload of one that waits for more."""
-        if len(self._slots) >= vma.EXTENT_SLOTS_USED:
+        if self._used >= vma.EXTENT_SLOTS_USED:
             self._flush()
         at = self._kept_length
         for view in self._views:
@@ -238,8 +238,7 @@ class VmaWriter:
             self._header = None
         head = bytearray(vma.EXTENT_HEADER)
         vma.EXTENT.pack_into(head, 0, vma.EXTENT_MAGIC, 0, self._blocks, self._uuid, bytes(16))
-        slots = b"".join(self._slots)
-        head[vma.SLOTS_AT : vma.SLOTS_AT + len(slots)] = slots
+        head[vma.SLOTS_AT : vma.SLOTS_AT + len(self._slots)] = self._slots
         head[vma.EXTENT_MD5] = vma.checksum(head, vma.EXTENT_MD5)
         self._write(head)
         if self._kept_length:
@@ -248,6 +247,7 @@ class VmaWriter:
             self._write(view)
         self._offset += vma.EXTENT_HEADER + self._blocks * BLOCK
         self._slots.clear()
+        self._used = 0
         self._views.clear()
         self._blocks = 0
         self._kept_length = 0

@@ -17,11 +17,10 @@ import time
 from typing import Any, Mapping
 
 from ..errors import GuestError
-from ..storages.images import free_path
-from ..storages.mounts import is_mount_point, mounts_below
+from ..storages.mounts import mounts_below, unmount
 from ..storages.registry import UNDO as STORAGE_UNDO
+from ..storages.volumes.registry import open_volume
 from ..system.files import fsync_dir, read_text, remove_temporaries
-from ..system.process import run
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .signals import uninterrupted
@@ -31,7 +30,8 @@ FOLDER = "task.folder"
 MOUNT = "task.mount"
 """A mount made for a restore: ``path``."""
 UNNAMED = "task.unnamed"
-"""Volumes of a guest that are of no use unless its config names them: ``volumes`` (id and path), ``config``."""
+"""Volumes of a guest that are of no use unless its config names them: ``volumes`` (id, kind, source),
+``config``."""
 
 
 _WRITERS_SECONDS = 5.0
@@ -65,25 +65,19 @@ def _undo_folder(data: Mapping[str, Any]) -> None:
                 raise
 
 
-def _undo_mount(data: Mapping[str, Any]) -> None:
-    path = str(data["path"])
-    if is_mount_point(path):
-        run(["umount", "--", path], timeout=60, error=GuestError, hint=f"umount {path}")
-
-
 def _undo_unnamed(data: Mapping[str, Any]) -> None:
     """A guest's config names its volumes in one step; before that step nobody needs the new ones, after it the old."""
     remove_temporaries(str(data["config"]))
     text = read_text(str(data["config"])) or ""
     named = set(re.findall(r"^[^#\[:]+: ?(?:file=|volume=)?([^,\s]+)", text, re.MULTILINE))
-    for volid, path in data["volumes"]:
+    for volid, kind, source in data["volumes"]:
         if volid not in named:
-            free_path(str(path))
+            open_volume(str(kind), str(source)).free()
 
 
 OWN: dict[str, Handler] = {
     FOLDER: _undo_folder,
-    MOUNT: _undo_mount,
+    MOUNT: lambda data: unmount(str(data["path"])),
     UNNAMED: _undo_unnamed,
 }
 
