@@ -11,13 +11,14 @@ wrapped in the process under test alone; the fault comes when the step took effe
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from engine.capture.nbd import NbdExport
+from engine.errors import ProtocolError
 from engine.guests.qemu.agent import AgentClient
 from engine.guests.qemu.qmp import QmpClient
 from engine.stream.sink import FrameSink
@@ -60,7 +61,7 @@ class Fault:
 
     def _act(self) -> None:
         if self.action == FAIL:
-            raise OSError(errno.EIO, "injected by a test")
+            raise ProtocolError("injected by a test")
         number = {KILL: signal.SIGKILL, TERM: signal.SIGTERM, HOLD: signal.SIGSTOP}[self.action]
         os.kill(os.getpid(), number)
 
@@ -85,7 +86,8 @@ def _wrap_all(step: Callable[[str], None]) -> None:
     wrap(QmpClient, "execute", lambda _client, command, *_rest: _command("qmp", command))
     wrap(AgentClient, "execute", lambda _client, command, *_rest: _command("agent", command))
     wrap(subprocess, "run", lambda argv, *_rest: _program("end", argv))
-    wrap(subprocess.Popen, "__init__", lambda _child, argv, *_rest: _program("begin", argv))
+    wrap(subprocess.Popen, "communicate", lambda child, *_rest: _program("during", child.args), before=True)
+    wrap(NbdExport, "__init__", lambda *_rest: "connected to a disk")
     wrap(FrameSink, "_put", lambda *_rest: "piece of the archive", before=True)
     wrap(os, "rename", lambda old, new: _file("replace", new), before=True)
     wrap(os, "rename", lambda old, new: _file("replaced", new))
