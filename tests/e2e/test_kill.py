@@ -11,7 +11,7 @@ import subprocess
 from typing import Callable
 
 import pytest
-from engine.guests.lxc import guest as lxc
+from engine.guests.lxc import tools as lxc
 from engine.guests.qemu import guest as qemu
 from engine.system.report import SilentReporter
 from engine.tasks.files import verify_vma

@@ -119,7 +119,7 @@ def make_vm(node: Node, vmid: int = VM) -> None:
     (folder / "vm-100-disk-1.raw").write_bytes(blank * 10 + os.urandom(4 << 20) + blank * 2)
     source = folder / "source"
     source.write_bytes(boot.ljust(10 << 20, b"\0") + os.urandom(8 << 20) + blank * 6)
-    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", source, folder / "vm-100-disk-0.qcow2"]
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(source), str(folder / "vm-100-disk-0.qcow2")]
     subprocess.run(command, check=True)
     source.unlink()
     node.config(vmid, "qemu").write_text(_VM_CONFIG.format(watch=node.root / "watch"), encoding="utf-8")
