@@ -158,6 +158,7 @@ def _register_restore(verbs: Verbs) -> None:
     command.add_argument("archive", help="STORAGE:backup/FILE, STORAGE:latest/GUEST or a path")
     command.add_argument("vmid", type=int, help="id of the guest to make")
     command.add_argument("--storage", help="where its volumes go")
+    command.add_argument("--kind", choices=["qemu", "libvirt"], help="what a VM becomes; default: what it was")
     command.add_argument("--force", action="store_true", help="replace a stopped guest of that id")
     command.add_argument("--unique", action="store_true", help="new MAC addresses and system uuid")
     command.add_argument("--start", action="store_true", help="start it afterwards")
@@ -188,6 +189,7 @@ def restore_guest(args: argparse.Namespace, host: Host) -> int:
         archive=args.archive,
         vmid=args.vmid,
         storage=args.storage,
+        kind=args.kind,
         force=args.force,
         unique=args.unique,
         start=args.start,

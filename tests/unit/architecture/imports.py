@@ -79,7 +79,7 @@ def calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def problems(plugins: Path, ranks: list[set[str]]) -> list[str]:
     """What is not allowed in the modules, in ``support`` and in the engine below ``plugins``, each with its place."""
     rank = {name: number for number, names in enumerate(ranks) for name in names}
-    found = []
+    found: list[str] = []
     for path in sorted([*plugins.glob("modules/**/*.py"), *plugins.glob("module_utils/**/*.py")]):
         relative = path.relative_to(plugins)
         place = ".".join(relative.with_suffix("").parts)

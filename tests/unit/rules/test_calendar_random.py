@@ -105,7 +105,7 @@ def make_event(rand: random.Random, *, whole_minutes: bool = False) -> Made:
     return Made(text, weekdays, fields)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.randoms(use_true_random=False), INSTANTS, st.sampled_from([timezone.utc, VIENNA]))
 def test_every_run_matches_and_none_is_missed(rand: random.Random, after: int, zone: timezone | ZoneInfo) -> None:
     made = make_event(rand, whole_minutes=True)
@@ -120,7 +120,7 @@ def test_every_run_matches_and_none_is_missed(rand: random.Random, after: int, z
     assert [run for run in found if run < until] == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.randoms(use_true_random=False), INSTANTS, INSTANTS)
 def test_runs_are_later_and_in_order(rand: random.Random, one: int, other: int) -> None:
     event = parse_event(make_event(rand).text)
@@ -134,7 +134,7 @@ def test_runs_are_later_and_in_order(rand: random.Random, one: int, other: int) 
         assert first == second
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_what_systemd_is_told_says_the_same(rand: random.Random) -> None:
     event = parse_event(make_event(rand).text)

@@ -66,6 +66,11 @@ class CaptureOptions:
     exclude_path: tuple[str, ...] = ()
     stdexcludes: bool = True
 
+    @property
+    def scratch_folder(self) -> str:
+        """Where the blocks that a running VM overwrites are kept."""
+        return self.workdir if self.fleecing is None else self.fleecing.folder
+
 
 class Sink(Protocol):
     """Where archive bytes go."""

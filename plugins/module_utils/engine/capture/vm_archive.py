@@ -26,12 +26,18 @@ _LEFT_OUT = ("lock", "parent")
 
 @dataclass(frozen=True)
 class CapturedDisk:
-    """One disk, readable as an NBD export; ``name`` is both the export's and the archive device's."""
+    """One disk, readable as an NBD export.
+
+    :param name: of the device in the archive; :param socket: where it is served, if not where the other disks are;
+    :param export: name of the export, if it is another.
+    """
 
     drive: Drive
     volume: ResolvedVolume
     name: str
     size: int
+    socket: str = ""
+    export: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {"key": self.drive.key, "volid": self.drive.volid, "format": self.volume.format, "size": self.size}
@@ -39,7 +45,7 @@ class CapturedDisk:
 
 @dataclass
 class CapturedMachine:
-    """A VM's disks at one instant, served at ``socket``."""
+    """A VM's disks at one instant, served at ``socket``; ``blobs`` (name, content) go beside its config."""
 
     mode: str
     label: str
@@ -48,6 +54,7 @@ class CapturedMachine:
     socket: str
     timings: Timings
     workers: int = WORKERS
+    blobs: Sequence[tuple[str, bytes]] = ()
     extension: str = field(default="vma", init=False)
 
     @property
@@ -65,7 +72,8 @@ class CapturedMachine:
         :raises ProtocolError: a disk cannot be read any more, for example because the fleecing image is full.
         """
         index = ClusterMapBuilder()
-        configs = [("qemu-server.conf", archived_config(self.config, self.captured).encode("utf-8", "surrogateescape"))]
+        config = archived_config(self.config, self.captured).encode("utf-8", "surrogateescape")
+        configs = [("qemu-server.conf", config), *self.blobs]
         devices = [(disk.name, disk.size) for disk in self.captured]
         vma = VmaWriter(sink.write, os.urandom(16), int(time.time()), configs, devices, index)
         sink.add_trailer(index.frame)
@@ -73,7 +81,8 @@ class CapturedMachine:
         with contextlib.ExitStack() as stack:
             for dev_id, disk in enumerate(self.captured, 1):
                 label = f"{disk.drive.key} of {self.label}"
-                export = stack.enter_context(NbdExport(self.socket, disk.name, label, self.workers))
+                socket, name = disk.socket or self.socket, disk.export or disk.name
+                export = stack.enter_context(NbdExport(socket, name, label, self.workers))
                 stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress).to_dict()
         vma.close()
         return stats

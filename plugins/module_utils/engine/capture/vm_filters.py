@@ -28,7 +28,7 @@ _CBW, _SNAP, _FLEECE, _COPY, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-
 _CBW_TIMEOUT = 30
 """Seconds that a guest's write may wait for a fleecing image that does not answer; then the backup fails."""
 _EXPORT_SECONDS = 30
-_FIRST_SAFE_WITH_IOTHREAD = (9, 0)
+FIRST_SAFE_WITH_IOTHREAD = (9, 0)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def disk_sizes(qmp: QmpClient, keys: Sequence[str], label: str) -> dict[str, int
 
 def refuse_iothreads(qmp: QmpClient, keys: Iterable[str], label: str) -> None:
     """:raises GuestError: a disk has an iothread, and this QEMU would abort when its reader disconnects."""
-    if qmp.version >= _FIRST_SAFE_WITH_IOTHREAD:
+    if qmp.version >= FIRST_SAFE_WITH_IOTHREAD:
         return
     for key in keys:
         if _has_iothread(qmp, key):

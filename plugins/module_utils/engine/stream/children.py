@@ -61,7 +61,7 @@ class Child:
         except FileNotFoundError as exc:
             self._messages.close()
             raise DependencyError(
-                f"cannot run {self.name}: the program is not installed",
+                f"cannot run {self.name!r}: the program is not installed",
                 hint=f"install the package {_PACKAGES[self.name]}",
             ) from exc
 

@@ -154,7 +154,7 @@ def _plan_guest(host: Host, prepared: Prepared, info: GuestInfo) -> PlannedGuest
         planned.action = "fresh"
         planned.reason = f"{archive.volid} is younger than {prepared.max_age_text}"
     try:
-        planned.disks = describe_volumes(info)
+        planned.disks = describe_volumes(host, info)
         if open_by_info(host, info).status() == "stopped":
             planned.mode = "stop"
     except HoldfastError as exc:

@@ -67,21 +67,20 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
     name = _free_name(context, info)
     outcome.started = time.time()
     began = time.monotonic()
-    label = "VM" if info.kind == "qemu" else "CT"
-    outcome.log = os.path.join(context.host.paths.log, f"{info.kind}-{info.vmid}.log")
+    outcome.log = os.path.join(context.host.paths.log, f"{info.archive_kind}-{info.vmid}.log")
     with GuestLog(outcome.log, context.report, f"{info.vmid}: ") as log:
-        log.info(f"starting backup of {label} {info.vmid} ({info.name})")
+        log.info(f"starting backup of {info.label}")
         try:
-            with guest_lock(context.host, info.vmid, f"backup of {label} {info.vmid} ({info.name})"):
+            with guest_lock(context.host, info.vmid, f"backup of {info.label}"):
                 _backup_locked(context, info, name, outcome, log)
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
             outcome.error = _error(exc)
-            log.error(f"backup of {label} {info.vmid} ({info.name}) failed: {exc}")
+            log.error(f"backup of {info.label} failed: {exc}")
             if isinstance(exc, Interrupted):
                 raise
         else:
-            log.info(f"finished backup of {label} {info.vmid} ({clock(time.monotonic() - began)})")
+            log.info(f"finished backup of {info.label} ({clock(time.monotonic() - began)})")
         finally:
             outcome.duration = time.monotonic() - began
             outcome.warnings = list(log.warnings)
@@ -91,7 +90,7 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
 def _free_name(context: BackupContext, info: GuestInfo) -> ArchiveName:
     """The name for an archive begun now; names tell seconds, so a guest's second backup in one waits for the next."""
     while True:
-        name = make_archive_name(info.kind, info.vmid, int(time.time()), context.settings.compression)
+        name = make_archive_name(info.archive_kind, info.vmid, int(time.time()), context.settings.compression)
         if not os.path.lexists(context.storage.archives.final_path(name)):
             return name
         time.sleep(0.1)
@@ -101,7 +100,7 @@ def _backup_locked(
     context: BackupContext, info: GuestInfo, name: ArchiveName, outcome: GuestOutcome, log: GuestLog
 ) -> None:
     settings, storage = context.settings, context.storage
-    lock = get_key(existing_text(info), "lock")
+    lock = get_key(existing_text(context.host, info), "lock")
     if lock:
         raise GuestError(
             f"cannot back up {info.vmid} ({info.name}): it is locked ({lock})",
@@ -218,9 +217,9 @@ def _notes(context: BackupContext, info: GuestInfo) -> str:
 def _check_limits(storage: Storage, settings: BackupSettings, info: GuestInfo) -> None:
     """Refuse before the guest is touched what the storage would not keep."""
     if settings.protected:
-        storage.archives.check_protected_limit(info.kind, info.vmid)
+        storage.archives.check_protected_limit(info.archive_kind, info.vmid)
     elif settings.limit > 0:
-        present = [a for a in storage.archives.list_archives(info.vmid, info.kind) if not a.protected]
+        present = [a for a in storage.archives.list_archives(info.vmid, info.archive_kind) if not a.protected]
         if len(present) >= settings.limit:
             raise StorageError(
                 f"cannot back up {info.vmid} ({info.name}): storage {storage.name!r} keeps at most {settings.limit}"
@@ -234,13 +233,15 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
     unique = f"vzdumptmp{os.getpid()}_{info.vmid}"
     if context.settings.tmpdir:
         return os.path.join(context.settings.tmpdir, unique)
-    if info.kind == "qemu":
-        # A running guest puts there what it overwrites, and must not wait for a target that is slow or gone.
-        return os.path.join(context.record.folder, unique)
+    if info.archive_kind == "qemu":
+        # A running guest puts there what it overwrites, and must not wait for a target that is slow or gone. libvirt
+        # runs QEMU as a user of its own, who does not get into the folder of the run.
+        return os.path.join("/var/tmp" if info.kind == "libvirt" else context.record.folder, unique)
     dump = context.storage.archives.path
     kind = filesystem_type(dump)
     if kind not in COPY_FILESYSTEMS:
-        folder = os.path.join(context.record.folder, unique)
+        # As vzdump; and the users of an unprivileged container get through to it.
+        folder = os.path.join("/var/tmp", unique)
         log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
         return folder
     return os.path.join(dump, name.stem + ".tmp")
@@ -249,7 +250,7 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
 def _fleecing_place(context: BackupContext, info: GuestInfo) -> FleecingPlace | None:
     """Where the run wants fleecing images, ``None`` if it does not say; they lie beside the guest's volumes there."""
     name = context.settings.fleecing_storage
-    if name is None or info.kind != "qemu":
+    if name is None or info.archive_kind != "qemu":
         return None
     storage = get_storage(context.host, name)
     storage.activate(Need("images", write=True))
@@ -261,7 +262,7 @@ def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome:
     """Apply retention to the guest that was just backed up."""
     if settings.keep is None:
         return
-    marked = mark_archives(storage.archives.list_archives(info.vmid, info.kind), settings.keep)
+    marked = mark_archives(storage.archives.list_archives(info.vmid, info.archive_kind), settings.keep)
     problems = remove_marked(storage, marked, log)
     outcome.pruned = [mark.archive for _archive, mark in marked if mark.removed]
     log.info(f"pruned {len(outcome.pruned)} backup(s) not covered by the retention {settings.keep_text}")

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from ..errors import HoldfastError
+from ..guests.model import archive_kind
 from ..settings.section import about
 from ..storages.base import Need
 from ..storages.dump import Archive
@@ -94,7 +95,7 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
     now = time.time()
     rows = []
     for row in guest_table(host):
-        key = (str(row["kind"]), int(row["vmid"]))
+        key = (archive_kind(str(row["kind"])), int(row["vmid"]))
         archive_or_none = newest.get(key)
         rows.append(
             {

@@ -81,6 +81,9 @@ class RestoreRequest:
         newest archive of a guest.
     :param vmid: id of the guest to be made.
     :param storage: where its volumes go; ``None`` keeps each volume's own storage where it exists here, else ``local``.
+        For libvirt domains also the path of a folder; ``None`` means libvirt's own folders.
+    :param kind: of a VM: ``qemu`` (managed here) or ``libvirt``; ``None`` is what the guest to be replaced is, else
+        what the archive came from.
     :param volumes: by key of the archived config, where it differs: ``{"storage": S, "format": F, "size": "8G"}``.
     :param force: replace a stopped guest of that id; its volumes stay until the new ones are complete.
     :param unique: new MAC addresses and a new system uuid.
@@ -97,6 +100,7 @@ class RestoreRequest:
     vmid: int
     storage: str | None = None
     volumes: Mapping[str, Any] = field(default_factory=dict)
+    kind: str | None = None
     force: bool = False
     unique: bool = False
     start: bool = False

@@ -27,7 +27,8 @@ from .log import GuestLog, human
 from .record import RunRecord
 from .requests import RestoreRequest
 from .restore_ct import fill_container, plan_container
-from .restore_plan import RestorePlan, locate_source, read_config
+from .restore_domain import becomes_domain, fill_domain, plan_domain
+from .restore_plan import RestorePlan, locate_source, read_contents
 from .restore_vm import fill_vm, plan_vm
 from .results import RestoreResult
 from .signals import interruptible
@@ -84,7 +85,8 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         log.info(f"restoring {plan.archive.volid} ({human(plan.archive.size)}) as guest {request.vmid}")
         for warning in plan.result.warnings:
             log.warn(warning)
-        _fill(host, plan, request, undo, log)
+        fill = fill_domain if plan.result.kind == "libvirt" else _fill
+        fill(host, plan, request, undo, log)
         result = plan.result
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
@@ -136,12 +138,18 @@ def _start(host: Host, vmid: int, result: RestoreResult, log: GuestLog) -> None:
 def _prepare(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
     existing = find_by_id(host, request.vmid)
     archive, kind = locate_source(host, request.archive)
+    contents = read_contents(archive, kind)
+    if request.kind is not None and kind == "lxc":
+        raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
+    if kind == "qemu" and becomes_domain(host, request, existing, contents):
+        kind = "libvirt"
     if existing is not None:
         _check_replaceable(host, existing, kind)
-    text, devices = read_config(archive, kind)
+    if kind == "libvirt":
+        return plan_domain(host, request, archive, contents, existing, write=write)
     if kind == "qemu":
-        return plan_vm(host, request, archive, text, devices, existing, write=write)
-    return plan_container(host, request, archive, text, existing, write=write)
+        return plan_vm(host, request, archive, contents.config, contents.devices, existing, write=write)
+    return plan_container(host, request, archive, contents.config, existing, write=write)
 
 
 def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
@@ -151,10 +159,11 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
     what = _describe(existing)
     if existing.kind != kind:
         raise UsageError(
-            f"cannot restore over {what}: the archive holds a {'VM' if kind == 'qemu' else 'container'}",
+            f"cannot restore over {what}: it is of the kind {existing.kind}, the restored guest would be of the kind"
+            f" {kind}",
             hint="choose another id",
         )
-    text = existing_text(existing)
+    text = existing_text(host, existing)
     if get_key(text, "protection") == "1":
         raise GuestError(f"cannot replace {what}: it is protected", hint="remove 'protection' from its config")
     lock = get_key(text, "lock")
@@ -166,4 +175,4 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
 
 
 def _describe(info: GuestInfo) -> str:
-    return f"{'VM' if info.kind == 'qemu' else 'container'} {info.vmid} ({info.name})"
+    return f"{'container' if info.kind == 'lxc' else 'VM'} {info.vmid} ({info.name})"

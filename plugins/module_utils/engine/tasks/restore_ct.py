@@ -14,12 +14,13 @@ from typing import Sequence
 
 from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
+from ..settings.sizes import parse_size
 from ..storages.dump import Archive
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import config_lines, get_key, parse_size, split_volume, transform_ct
+from .restore_config import config_lines, get_key, split_volume, transform_ct
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
 from .restore_wishes import Wish, choose_format, parse_wishes
 from .results import PlannedVolume

@@ -14,7 +14,6 @@ from ..guests.model import GuestInfo
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..storages.volumes.base import Volume
-from ..system.files import read_text
 from ..system.host import Host
 from .archives import locate
 from .requests import RestoreRequest
@@ -78,8 +77,21 @@ def locate_source(host: Host, text: str) -> tuple[Archive, str]:
     return archive, kind
 
 
-def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
-    """The guest's config in the archive, and the sizes of its devices in bytes by name (VMs only).
+@dataclass(frozen=True)
+class Contents:
+    """What an archive says before its data.
+
+    :param config: the guest's config in Proxmox VE syntax; :param devices: size in bytes of each device (VMs only);
+    :param blobs: what stands beside the config, by name.
+    """
+
+    config: str
+    devices: dict[str, int] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+def read_contents(archive: Archive, kind: str) -> Contents:
+    """Read the beginning of an archive.
 
     :raises IntegrityError: the file is not such an archive, or holds no config.
     """
@@ -89,16 +101,16 @@ def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
         if kind == "lxc":
             from ..capture.ct_restore import read_ct_config
 
-            return read_ct_config(source), {}
+            return Contents(read_ct_config(source))
         from ..capture.vm_restore import inspect
 
         configs, devices = inspect(source)
-    for name, data in dict(configs).items():
-        if name == "qemu-server.conf":
-            return data.decode("utf-8", "surrogateescape"), dict(devices)
-    raise IntegrityError(
-        f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
-    )
+    blobs = dict(configs)
+    if "qemu-server.conf" not in blobs:
+        raise IntegrityError(
+            f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
+        )
+    return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
 
 
 def choose_storage(
@@ -132,16 +144,18 @@ def check_space(archive: Archive, volumes: list[NewVolume]) -> None:
             storage.check_space(archive.size, f"restoring {archive.volid}")
 
 
-def existing_text(existing: GuestInfo) -> str:
-    """The config of a guest that is to be replaced."""
-    return read_text(existing.config_path) or ""
+def existing_text(host: Host, existing: GuestInfo) -> str:
+    """The config of a guest that is there already, in Proxmox VE syntax."""
+    from ..guests.registry import guest_text
+
+    return guest_text(host, existing)
 
 
 def taken_macs(host: Host) -> list[str]:
     """MAC addresses of all guests of this node."""
     from .guests import list_guests
 
-    return [mac for info in list_guests(host) for mac in macs_in(existing_text(info))]
+    return [mac for info in list_guests(host) for mac in macs_in(existing_text(host, info))]
 
 
 def settle(
@@ -188,7 +202,7 @@ def settle(
 def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[str]) -> None:
     """Free the old volumes whose keys are restored; keep the others as ``unusedN`` of the new guest."""
     kept: list[str] = []
-    for key, value in config_lines(existing_text(existing))[1]:
+    for key, value in config_lines(existing_text(host, existing))[1]:
         volid, options = split_volume(value)
         volume = _owned(host, existing.vmid, volid)
         if volume is None or options.get("media") == "cdrom":

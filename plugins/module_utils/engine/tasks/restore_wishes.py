@@ -11,7 +11,7 @@ from typing import Any, Mapping
 
 from ..errors import UsageError
 from ..storages.base import Storage
-from .restore_config import parse_size
+from ..settings.sizes import parse_size
 
 FORMATS = ("raw", "qcow2", "subvol")
 

@@ -10,7 +10,7 @@ Callers give and get plain values by the file's own keys (dashes or underscores 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from ..errors import ConfigError, HoldfastError, UsageError
 from ..settings.section import Section, about, check_writable, replace_section, write_sections
@@ -22,12 +22,13 @@ from ..settings.storages import (
     section_from_storage,
     storage_from_section,
 )
-from ..storages.base import Need, Storage
-from ..storages.registry import open_storage
 from ..system.files import read_text
 from ..system.host import Host
 from .changes import config_text, make_change
 from .results import Change
+
+if TYPE_CHECKING:
+    from ..storages.base import Need, Storage
 
 UNSET: dict[str, Any] = {
     "nodes": (),
@@ -58,6 +59,8 @@ def get_storage(host: Host, name: str) -> Storage:
 
     :raises UsageError: no storage of that name is defined; :raises ConfigError: its definition cannot be used.
     """
+    from ..storages.registry import open_storage
+
     file = read_storages(host)
     if name in file.broken:
         raise ConfigError(
@@ -73,6 +76,8 @@ def get_storage(host: Host, name: str) -> Storage:
 
 def open_storages(host: Host, need: Need) -> list[Storage]:
     """Every storage that can be used for that on this node now; the others are left out."""
+    from ..storages.registry import open_storage
+
     usable = []
     for definition in load_storages(host).values():
         try:
