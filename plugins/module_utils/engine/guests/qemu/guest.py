@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ...errors import GuestError, ProtocolError
 from ...settings.guest_config import GuestConfig
@@ -20,6 +21,7 @@ from ...system.process import run
 from ...system.undo import Handler
 from ..model import GuestInfo, Resolve, ResolvedVolume
 from .agent import AgentClient, thaw_guest
+from .blocks import BlockDevice, launched_device
 from .launcher import Sockets, qemu_argv
 from .qmp import QmpClient, listening
 from .tpm import tpm_commands
@@ -126,16 +128,32 @@ class QemuGuest:
             raise GuestError(f"cannot stop {self.label}: QEMU does not end", hint=f"see {self.sockets.pid}")
 
     @property
-    def undo_start(self) -> dict[str, Any]:
-        """What an undo entry needs to start this VM again."""
+    def starts_paused(self) -> bool:
+        """Whether it can be started without letting the guest run."""
+        return True
+
+    def start_undo(self) -> tuple[str, dict[str, Any]]:
+        """The undo entry, kind and data, that starts this VM again."""
         sockets = self.sockets
-        return {
+        return START, {
             "commands": self._commands(),
             "qmp": sockets.qmp,
             "pid": sockets.pid,
             "label": self.label,
             "was": process_of(sockets.pid, sockets.qmp),
         }
+
+    def block_devices(self, qmp: QmpClient, keys: Iterable[str]) -> list[BlockDevice]:
+        """Disks as its running QEMU knows them.
+
+        :raises GuestError: one cannot be found there.
+        """
+        return [launched_device(key) for key in keys]
+
+    @functools.cached_property
+    def archived_config(self) -> GuestConfig:
+        """The config that goes into archives."""
+        return self.config
 
     def disks(self) -> list[Drive]:
         """All drives of the config."""
