@@ -36,6 +36,8 @@ START = "qemu.start"
 SHUTDOWN_SECONDS = 60.0
 """How long clean-up waits for a guest that was asked to power off by a run that is over."""
 
+_ASK_AGAIN_SECONDS = 10.0
+"""A guest that still boots hears nobody: it is asked again."""
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 
@@ -97,21 +99,28 @@ class QemuGuest:
             raise GuestError(
                 f"{self.label} cannot shut down, because it is paused", hint="let it go on first, or do without that"
             )
-        asked = False
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            self._ask_to_power_off()
+            if self._gone(min(left, _ASK_AGAIN_SECONDS)):
+                return
+            if left <= _ASK_AGAIN_SECONDS:
+                raise GuestError(
+                    f"{self.label} did not power off within {timeout:g} s",
+                    hint="look what keeps the guest from it, or raise stopwait",
+                )
+
+    def _ask_to_power_off(self) -> None:
         with contextlib.suppress(ProtocolError):
             agent = self.agent()
             if agent is not None:
                 with agent:
                     agent.shutdown()
-                    asked = True
-        if not asked:
-            with self.qmp() as qmp:
-                qmp.execute("system_powerdown")
-        if not self._gone(timeout):
-            raise GuestError(
-                f"{self.label} did not power off within {timeout:g} s",
-                hint="look what keeps the guest from it, or raise stopwait",
-            )
+                    return
+        # A QEMU that ended in this moment cannot be asked any more; the caller sees that.
+        with contextlib.suppress(ProtocolError), self.qmp() as qmp:
+            qmp.execute("system_powerdown")
 
     def stop(self) -> None:
         """End QEMU at once, as if the power failed."""
