@@ -160,7 +160,6 @@ PLAIN: dict[str, Any] = {
 
 def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
     """Bring the definition to the asked state, or in check mode only plan to."""
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.errors import UsageError
     from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.changes import apply_change
     from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.definitions import plan_job
     from ansible_collections.holdfast.virt.plugins.module_utils.support.diff import definition_difference
@@ -172,11 +171,6 @@ def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
         wanted = {name: params[name] for name in (*PLAIN, *selection_spec())}
         wanted.update(backup_options(params))
     change = plan_job(host, params["id"], wanted, purge=params["purge_options"])
-    if change.after is not None and not any(change.after.get(name) for name in ("vmid", "all", "exclude", "pool")):
-        raise UsageError(
-            f"job {params['id']!r} selects no guests",
-            hint="set vmid, all, exclude or pool; all: true means every guest",
-        )
     if change.changed and not module.check_mode:
         apply_change(host, change)
     return {

@@ -41,6 +41,8 @@ from .vm_instant import take_instant
 
 UNDO: dict[str, Handler] = {FILTERS: undo_filters, FILE: undo_file}
 
+_SECTOR = 512
+
 
 @contextlib.contextmanager
 def capture_vm(
@@ -133,12 +135,16 @@ def _filtered(
         sizes = disk_sizes(qmp, devices, guest.label)
     images = [make_image(place, guest.info.vmid, sizes[device.key], undo) for device in devices]
     disks = [Filtered(device, path, place.format) for device, (path, _token) in zip(devices, images)]
-    copies = {}
+    copies = []
     for drive in drives:
         if drive.key not in block:
             # The TPM's state is a small file that another process writes, beside QEMU's disks: it is copied.
-            sizes[drive.key] = os.path.getsize(guest.resolve(drive.volid).path)
-            copies[drive] = make_image(replace(place, format="raw"), guest.info.vmid, sizes[drive.key], undo)
+            source = guest.resolve(drive.volid).path
+            with open(source, "rb") as stream:
+                # swtpm makes a file as small as its state; disks come in whole sectors.
+                sizes[drive.key] = -(-stream.seek(0, os.SEEK_END) // _SECTOR) * _SECTOR
+            image = make_image(replace(place, format="raw"), guest.info.vmid, sizes[drive.key], undo)
+            copies.append((archive_name(drive.key), source, image))
     undo_data: dict[str, Any] = {
         "qmp": guest.sockets.qmp,
         "label": guest.label,
@@ -148,8 +154,9 @@ def _filtered(
     token = undo.push(FILTERS, **undo_data)
 
     def copy() -> None:
-        for drive, (path, _token) in copies.items():
-            shutil.copyfile(guest.resolve(drive.volid).path, path)
+        for _name, source, (path, _token) in copies:
+            with open(source, "rb") as old, open(path, "r+b") as new:
+                shutil.copyfileobj(old, new)
 
     def give_up() -> None:
         with contextlib.suppress(HoldfastError):
@@ -162,13 +169,14 @@ def _filtered(
             prepare(qmp, disks)
             timings = take_instant(guest, qmp, disks, copy, undo, report, freeze=mode == "snapshot", resume=resume)
             export(qmp, disks, socket, guest.label)
-            for drive, (path, _token) in copies.items():
-                export_copy(qmp, archive_name(drive.key), path)
+            for name, _source, (path, _token) in copies:
+                export_copy(qmp, name, path)
         with SpaceWatch(place, give_up):
             yield _machine(guest, mode, drives, sizes, socket, timings, options.workers)
     finally:
-        for one in (token, *(token for _path, token in [*images, *copies.values()])):
-            undo.undo(one)
+        undo.undo(token)
+        for _path, made in [*images, *(image for _name, _source, image in copies)]:
+            undo.undo(made)
 
 
 def _block_keys(drives: Sequence[Drive]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Union
 
 from ..errors import StorageError
@@ -17,6 +18,8 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 #: Bytes moved at a time between pipes and archives.
 CHUNK = 1024 * 1024
+#: Bytes after which a growing file is written to disk.
+FLUSH_BYTES = 32 * CHUNK
 
 
 def write_all(fd: int, data: Buffer) -> None:
@@ -44,10 +47,46 @@ def fd_position(fd: int) -> int:
         return 0
 
 
-def flush_to_disk(fd: int) -> None:
-    """``fsync`` for files; pipes and terminals have nothing to flush."""
-    if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode):
-        os.fsync(fd)
+class Flusher:
+    """Has a file written to disk while it grows: what is left for the end is little, and memory holds little of it.
+
+    :param fd: of a file or block device, open as long as this is; others have nothing to flush.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._worth = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
+        self._pool = ThreadPoolExecutor(1, "flush")
+        self._waiting = 0
+        self._job: Future[None] | None = None
+
+    def wrote(self, count: int) -> None:
+        """``count`` more bytes were written.
+
+        :raises OSError: earlier ones did not get to the disk.
+        """
+        self._waiting += count
+        if self._worth and self._waiting >= FLUSH_BYTES and (self._job is None or self._job.done()):
+            self._check()
+            self._waiting = 0
+            self._job = self._pool.submit(os.fdatasync, self._fd)
+
+    def finish(self) -> None:
+        """Return when all of the file is on disk.
+
+        :raises OSError: it does not get there.
+        """
+        self._check()
+        if self._worth:
+            os.fsync(self._fd)
+
+    def stop(self) -> None:
+        """End the work in the background; the file may be closed then."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _check(self) -> None:
+        if self._job is not None:
+            self._job.result()
 
 
 def cpu_count() -> int:

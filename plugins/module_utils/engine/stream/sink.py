@@ -22,7 +22,7 @@ from typing import Callable
 from ..errors import StorageError, UsageError
 from ..formats.seekable import SeekTable
 from .children import Child, close_input, compress_argv, pipe_size, stream_fd
-from .files import Buffer, cpu_count, fd_position, flush_to_disk, write_all, write_error
+from .files import Buffer, Flusher, cpu_count, fd_position, write_all, write_error
 from .limit import Limiter
 from .zstd import frame_compressor
 
@@ -43,6 +43,7 @@ class Sink(abc.ABC):
         self._on_written = on_written
         self._trailers: list[Callable[[], bytes]] = []
         self._closed = False
+        self._flusher = Flusher(fd)
 
     @property
     @abc.abstractmethod
@@ -78,17 +79,17 @@ class Sink(abc.ABC):
         try:
             self._finish()
             try:
-                flush_to_disk(self._fd)
+                self._flusher.finish()
             except OSError as exc:
                 raise write_error(self.path, self.written, exc) from exc
         finally:
-            self._release()
+            self._end()
 
     def abort(self) -> None:
         """Stop all work and let go of the file without completing it."""
         if not self._closed:
             self._closed = True
-            self._release()
+            self._end()
 
     def __enter__(self) -> Sink:
         return self
@@ -100,6 +101,11 @@ class Sink(abc.ABC):
             self.close()
         else:
             self.abort()
+
+    def _end(self) -> None:
+        self._release()
+        self._flusher.stop()
+        os.close(self._fd)
 
     def _tell(self) -> None:
         if self._on_written is not None:
@@ -115,7 +121,7 @@ class Sink(abc.ABC):
 
     @abc.abstractmethod
     def _release(self) -> None:
-        """Stop helpers and close the file."""
+        """Stop helpers."""
 
 
 class FrameSink(Sink):
@@ -196,6 +202,7 @@ class FrameSink(Sink):
     def _put(self, data: Buffer) -> None:
         try:
             write_all(self._fd, data)
+            self._flusher.wrote(len(data))
         except OSError as exc:
             raise write_error(self.path, self._written, exc) from exc
         self._written += len(data)
@@ -219,7 +226,6 @@ class FrameSink(Sink):
             job.cancel()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._writer.shutdown(wait=True, cancel_futures=True)
-        os.close(self._fd)
 
 
 class ChildSink(Sink):
@@ -258,7 +264,6 @@ class ChildSink(Sink):
 
     def _release(self) -> None:
         self._child.kill()
-        os.close(self._fd)
 
 
 def open_sink(
