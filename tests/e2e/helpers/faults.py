@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -29,6 +30,17 @@ KILL, TERM, HOLD, FAIL, NOTE = "kill", "term", "hold", "fail", "note"
 
 _LOOKING = ("query-", "qom-get", "qom-list", "guest-sync", "guest-ping")
 _HARMLESS = ("lxc-info",)
+_LIBVIRT = (
+    "abortJob",
+    "backupBegin",
+    "create",
+    "createWithFlags",
+    "fsFreeze",
+    "fsThaw",
+    "resume",
+    "shutdownFlags",
+    "suspend",
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,9 @@ def _wrap_all(step: Callable[[str], None]) -> None:
     wrap(subprocess.Popen, "communicate", lambda child, *_rest: _program("during", child.args), before=True)
     wrap(NbdExport, "__init__", lambda *_rest: "connected to a disk")
     wrap(FrameSink, "_put", lambda *_rest: "piece of the archive", before=True)
+    if "libvirt" in sys.modules:
+        for name in _LIBVIRT:
+            wrap(sys.modules["libvirt"].virDomain, name, lambda *_rest, name=name: f"libvirt {name}")
     wrap(os, "rename", lambda old, new: _file("replace", new), before=True)
     wrap(os, "rename", lambda old, new: _file("replaced", new))
     wrap(os, "link", lambda _old, new: _file("name", new), before=True)

@@ -268,12 +268,13 @@ def goes_on(node: Node, vmid: int) -> None:
     with Monitor(node) as monitor:
         assert monitor.running()
         assert monitor.traces() == []
-        before_ops = _writes(monitor)
+        before_ops = writes(monitor)
         deadline = time.monotonic() + 10
-        while _writes(monitor) == before_ops:
+        while writes(monitor) == before_ops:
             assert time.monotonic() < deadline, "the VM does not write any more"
             time.sleep(0.02)
 
 
-def _writes(monitor: Monitor) -> int:
+def writes(monitor: Monitor) -> int:
+    """How many times the VM has written to its disks."""
     return sum(int(device["stats"]["wr_operations"]) for device in monitor.execute("query-blockstats"))
