@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Iterator
@@ -15,17 +16,20 @@ from ..errors import DependencyError, ProtocolError
 
 _AHEAD = 3
 _STATUS_BYTES = 1 << 30
+_SEND_BYTES = 4 << 20
+#: Has no name in the module.
+_SO_SNDBUFFORCE = 32
 _ZERO_FLAG = 2
 
 
 class NbdExport:
     """A connection to one export.
 
-    :param socket: path of the server's unix socket; :param name: of the export; :param label: for messages.
+    :param path: of the server's unix socket; :param name: of the export; :param label: for messages.
     :raises ProtocolError: it cannot be reached; :raises DependencyError: libnbd's Python module is missing.
     """
 
-    def __init__(self, socket: str, name: str, label: str) -> None:
+    def __init__(self, path: str, name: str, label: str) -> None:
         try:
             import nbd
         except ImportError as exc:
@@ -39,7 +43,7 @@ class NbdExport:
         self._handle.add_meta_context("base:allocation")
         self._handle.set_export_name(name)
         with self._failures("connect to"):
-            self._handle.connect_unix(socket)
+            self._handle.connect_socket(_connect(path))
             self.size = int(self._handle.get_size())
 
     def extents(self, align: int) -> Iterator[tuple[int, int, bool]]:
@@ -123,8 +127,20 @@ class NbdExport:
     def _failures(self, what: str) -> Iterator[None]:
         try:
             yield
-        except self._error as exc:
+        except (self._error, OSError) as exc:
             # QEMU answers so when it gave up the snapshot for the guest's sake.
             lost = getattr(exc, "errno", None) == "EINVAL"
             hint = "the fleecing image could not take what the guest overwrote: is its storage full?" if lost else ""
             raise ProtocolError(f"cannot {what} {self._label}: {exc}", hint=hint) from exc
+
+
+def _connect(path: str) -> int:
+    """A connected socket with room for a whole write: both sides switch a tenth as often as with the usual 200 KiB."""
+    with socket.socket(socket.AF_UNIX) as link:
+        try:
+            link.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BYTES)
+        except PermissionError:
+            # Only root may exceed the system's limit; it works as well without.
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+        link.connect(path)
+        return link.detach()
