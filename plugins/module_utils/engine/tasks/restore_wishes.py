@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from ..errors import UsageError
-from ..storages.base import Storage
 from ..settings.sizes import parse_size
+from ..storages.base import Storage
 
 FORMATS = ("raw", "qcow2", "subvol")
 
