@@ -11,8 +11,8 @@ short_description: Declare a backup job
 version_added: 0.1.0
 description:
   - Declares a backup job in the node's C(jobs.cfg), in the format of Proxmox VE.
-  - An enabled job that concerns the node gets a systemd timer C(holdfast-job-<id>.timer) and a service of that name, which
-    runs it. A disabled or removed job loses them.
+  - An enabled job that concerns the node gets a systemd timer C(holdfast-job-<id>.timer) and a service of that name,
+    which runs it. A disabled or removed job loses them.
   - A new or changed schedule begins at its next event. Two jobs at the same time run one after the other, and no job
     overlaps itself.
   - Where systemd does not run, or when O(root) is set, the job is declared without a timer, and RV(timer) says why. It

@@ -10,10 +10,10 @@ module: backup_jobs
 short_description: Declare all backup jobs of a node
 version_added: 0.1.0
 description:
-  - Declares a list of backup jobs in the node's C(jobs.cfg) in one task. Either all of them are written or, when one makes
-    no sense, none.
-  - Makes the systemd timers of the node agree with C(jobs.cfg), also those of jobs that are not in the list, for example
-    after somebody has edited that file. See M(holdfast.virt.backup_job) about timers.
+  - Declares a list of backup jobs in the node's C(jobs.cfg) in one task. Either all of them are written or, when one
+    makes no sense, none.
+  - Makes the systemd timers of the node agree with C(jobs.cfg), also those of jobs that are not in the list, for
+    example after somebody has edited that file. See M(holdfast.virt.backup_job) about timers.
 author:
   - holdfast.virt contributors (@holdfast-virt)
 extends_documentation_fragment:
@@ -24,8 +24,8 @@ extends_documentation_fragment:
 options:
   jobs:
     description:
-      - The jobs. Each entry takes C(id), C(state) and what else M(holdfast.virt.backup_job) says about a job, and is checked
-        in the same way.
+      - The jobs. Each entry takes C(id), C(state) and what else M(holdfast.virt.backup_job) says about a job, and is
+        checked in the same way.
     type: list
     elements: dict
     required: true
