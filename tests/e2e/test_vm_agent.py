@@ -76,7 +76,9 @@ class FakeAgent:
             "guest-sync-delimited": arguments.get("id"),
             STATUS: "frozen" if self._frozen else "thawed",
         }.get(command, 1)
-        answer = {"error": {"class": "GenericError", "desc": "no"}} if illness == REFUSE else {"return": result}
+        answer: dict[str, object] = (
+            {"error": {"class": "GenericError", "desc": "no"}} if illness == REFUSE else {"return": result}
+        )
         prefix = b"\xff" if command == "guest-sync-delimited" else b""
         channel.sendall(prefix + json.dumps(answer).encode() + b"\n")
 

@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLE = """vzdump: backup-1a2b3c4d-5e6f
-	comment nightly%3A all guests
-	schedule mon..fri 21:00
-	all 1
-	compress zstd
-	enabled 1
-	exclude 102,103
-	exclude-path /var/cache
-	exclude-path *.iso
-	mode snapshot
-	notes-template {{guestname}}
-	prune-backups keep-daily=7,keep-last=3
-	repeat-missed 1
-	storage nas
+\tcomment nightly%3A all guests
+\tschedule mon..fri 21:00
+\tall 1
+\tcompress zstd
+\tenabled 1
+\texclude 102,103
+\texclude-path /var/cache
+\texclude-path *.iso
+\tmode snapshot
+\tnotes-template {{guestname}}
+\tprune-backups keep-daily=7,keep-last=3
+\trepeat-missed 1
+\tstorage nas
 
 """
 
