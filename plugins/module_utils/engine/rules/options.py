@@ -156,7 +156,7 @@ def parse_option(name: str, value: Any) -> Any:
     try:
         return OPTIONS[key].check(value)
     except ValueError as exc:
-        raise UsageError(f"option {key}: {value!r} {exc}") from exc
+        raise UsageError(f"option {key}: {value!r} {exc}", hint="give a value of that kind, or leave it out") from exc
     except UsageError as exc:
         raise UsageError(f"option {key}: {exc.message}", hint=exc.hint) from exc
 
