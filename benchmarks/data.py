@@ -29,7 +29,7 @@ def text(rng: random.Random, size: int) -> bytes:
 
 def binary(rng: random.Random, size: int) -> bytes:
     """Small numbers with repetition; compresses about two times."""
-    words = [rng.randbytes(rng.choice((4, 8, 12))) for _ in range(3000)]
+    words = [rng.randbytes(rng.choice((4, 8, 12))) for _word in range(3000)]
     out = bytearray()
     while len(out) < size:
         out += rng.choice(words) if rng.random() < 0.6 else rng.randbytes(3)

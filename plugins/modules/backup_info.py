@@ -98,6 +98,10 @@ storages:
     archives:
       description: Number of archives; V(null) when it does not hold any by definition.
       type: int
+    warnings:
+      description: What of the definition has no effect.
+      type: list
+      elements: str
 jobs:
   description: Declared jobs.
   returned: when asked for
@@ -127,6 +131,13 @@ jobs:
         epoch:
           description: The same in seconds since 1970.
           type: int
+    error:
+      description: Why the definition cannot be used.
+      type: str
+    warnings:
+      description: What of the definition has no effect.
+      type: list
+      elements: str
 guests:
   description: Guests of the node.
   returned: when asked for

@@ -36,6 +36,12 @@ options:
       - Consider archives of this kind of guest only.
     type: str
     choices: [qemu, lxc]
+  allow_empty:
+    description:
+      - Allow that a guest loses its last good archive. Retention always keeps the newest archive of a guest, but that
+        one may be known to be damaged; then the task fails and removes nothing, unless this is V(true).
+    type: bool
+    default: false
 seealso:
   - module: holdfast.virt.backup_archive
   - module: holdfast.virt.backup_storage
@@ -153,6 +159,7 @@ def prune(module: AnsibleModule, host: Host) -> dict[str, Any]:
         keep=retention(params),
         vmid=[] if params["vmid"] is None else [params["vmid"]],
         kind=params["kind"],
+        allow_empty=params["allow_empty"],
     )
     result = plan_prune(host, request)
     if result.changed and not module.check_mode:
@@ -174,6 +181,7 @@ def main() -> None:
             "storage": {"type": "str", "required": True},
             "vmid": {"type": "int"},
             "kind": {"type": "str", "choices": ["qemu", "lxc"]},
+            "allow_empty": {"type": "bool", "default": False},
             **retention_spec(),
             **location_spec(),
         },

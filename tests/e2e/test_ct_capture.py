@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Iterator
@@ -19,10 +18,11 @@ from engine.capture.ct import UNDO, capture_ct
 from engine.capture.ct_restore import extract_ct, read_ct_config
 from engine.capture.model import CaptureOptions
 from engine.errors import IntegrityError
-from engine.guests.lxc.guest import UNDO as LXC_UNDO
 from engine.guests.lxc.guest import LxcGuest
+from engine.guests.lxc.tools import UNDO as LXC_UNDO
 from engine.guests.model import GuestInfo, ResolvedVolume
 from engine.settings.guest_config import GuestConfig
+from engine.storages.volumes.registry import UNDO as VOLUME_UNDO
 from engine.stream.progress import Progress
 from engine.stream.sink import open_sink
 from engine.stream.source import open_source
@@ -39,7 +39,7 @@ mp0: local:mp0,mp=/srv/data,backup=1
 mp1: local:mp1,mp=/srv/skip
 mp2: {bind},mp=/srv/bind
 """
-HANDLERS = {**UNDO, **LXC_UNDO}
+HANDLERS = {**UNDO, **LXC_UNDO, **VOLUME_UNDO}
 
 
 def sh(*argv: str | Path) -> None:
@@ -158,7 +158,7 @@ def container(place: Path, tmp_path: Path, *, subvolumes: bool) -> Iterator[tupl
 def back_up(guest: LxcGuest, mode: str, tmp_path: Path, undo: UndoStack) -> tuple[Path, str, float | None]:
     archive, work = tmp_path / f"{mode}.tar.zst", tmp_path / "work"
     work.mkdir(exist_ok=True)
-    options = CaptureOptions(str(work), str(work), stopwait=30)
+    options = CaptureOptions(str(work), stopwait=30)
     report = SilentReporter()
     with capture_ct(guest, mode, options, undo, report) as captured, open_sink(str(archive), "zst") as sink:
         captured.write_to(sink, Progress(0, report))
@@ -177,7 +177,7 @@ def check(archive: Path, volumes: dict[str, Path], tmp_path: Path, *, instant: b
     target = tmp_path / "restored"
     target.mkdir()
     with open_source(str(archive)) as source:
-        extract_ct(source, str(target), unprivileged=False, progress=Progress(0, SilentReporter()),
+        extract_ct(source, str(target), idmaps=(), unprivileged=False, progress=Progress(0, SilentReporter()),
                    report=SilentReporter())  # fmt: skip
     assert manifest(target / "opt/things") == manifest(volumes["root"] / "opt/things")
     assert manifest(target / "srv/data/things") == manifest(volumes["mp0"] / "things")
@@ -216,73 +216,6 @@ def test_stop_mode_starts_the_container_again(folder: Path, tmp_path: Path) -> N
         assert (mode, frozen) == ("stop", None)
         assert guest.init_pid() != before
         check(archive, volumes, tmp_path, instant=False)
-
-
-KILLED = """
-import os, sys
-from engine.capture import ct
-from engine.system.undo import UndoStack
-sys.path.insert(0, {tests!r})
-import test_ct_capture as t
-guest = t.rebuild({state!r}, {volumes!r}, {config!r})
-run = ct.run
-def die(argv, **kwargs):
-    if {dies_at!r} in argv:
-        if {after!r}:
-            run(argv, **kwargs)
-        os.kill(os.getpid(), 9)
-    return run(argv, **kwargs)
-ct.run = die
-with ct.capture_ct(guest, {mode!r}, t.CaptureOptions({work!r}, {work!r}), UndoStack({journal!r}, t.HANDLERS),
-                   t.SilentReporter()):
-    pass
-"""
-
-
-def rebuild(state: str, volumes: dict[str, str], config: str) -> LxcGuest:
-    """The same container in another process."""
-    return LxcGuest(
-        Host("node", Paths.under(state)),
-        GuestInfo("lxc", 4711, "writer", (), "", False, ""),
-        GuestConfig.parse(config),
-        lambda volid: ResolvedVolume(volumes[volid.partition(":")[2]], "subvol"),
-    )
-
-
-@pytest.mark.parametrize(
-    ("mode", "dies_at", "after"),
-    [("snapshot", "snapshot", True), ("snapshot", "mount", True), ("suspend", "rsync", False)],
-    ids=["frozen", "assembling", "copying"],
-)
-def test_killed_backup_is_healed_from_its_journal(
-    mode: str, dies_at: str, after: bool, btrfs: Path, tmp_path: Path
-) -> None:
-    with container(btrfs, tmp_path, subvolumes=True) as (guest, volumes):
-        journal, work = tmp_path / "4711.journal", tmp_path / "work"
-        work.mkdir()
-        names = {"tests": os.path.dirname(__file__), "state": str(tmp_path / "state"), "work": str(work)}
-        script = KILLED.format(
-            volumes={key: str(path) for key, path in volumes.items()},
-            config=guest.config.to_text(), dies_at=dies_at, after=after, mode=mode, journal=str(journal), **names,
-        )  # fmt: skip
-        engine = Path(__file__).parents[2] / "plugins/module_utils"
-        child = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": str(engine)},
-            capture_output=True,
-            check=False,
-        )
-        assert child.returncode == -9, child.stderr
-        if dies_at == "snapshot":
-            assert guest.status() == "frozen"
-        if journal.exists():
-            assert UndoStack.load(str(journal), HANDLERS).unwind() == []
-        assert guest.status() == "running"
-        assert not list(btrfs.glob("*@vzdump"))
-        assert str(work) not in Path("/proc/self/mounts").read_text()
-        archive, effective, _frozen = back_up(guest, mode, tmp_path, UndoStack(None, HANDLERS))
-        assert effective == mode
-        assert archive.stat().st_size > 0
 
 
 def test_what_is_no_container_archive_is_refused(tmp_path: Path) -> None:

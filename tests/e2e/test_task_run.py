@@ -119,7 +119,7 @@ def make_vm(node: Node) -> None:
     raw.write_bytes(os.urandom(4 << 20) + blank + os.urandom(4 << 20) + blank)
     source = folder / "source"
     source.write_bytes(os.urandom(8 << 20) + bytes(40 << 20))
-    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", source, folder / "vm-100-disk-0.qcow2"]
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(source), str(folder / "vm-100-disk-0.qcow2")]
     subprocess.run(command, check=True)
     source.unlink()
     node.config(100, "qemu-server").write_text(VM_CONFIG, encoding="utf-8")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from xml.etree import ElementTree
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, REPOSITORY)
@@ -39,8 +40,8 @@ def needs_lab(name: str) -> bool:
         return "setup_lab" in stream.read()
 
 
-def run_target(name: str, scratch: str, env: dict[str, str], verbose: bool) -> bool:
-    """Run one target; its output is shown when it fails, or with ``verbose``."""
+def run_target(name: str, scratch: str, env: dict[str, str], verbose: bool) -> ElementTree.Element:
+    """Run one target; its output is shown when it fails, or with ``verbose``. Returns the outcome in JUnit's terms."""
     play = os.path.join(scratch, f"{name}.yml")
     with open(play, "w", encoding="utf-8") as stream:
         stream.write(
@@ -57,12 +58,14 @@ def run_target(name: str, scratch: str, env: dict[str, str], verbose: bool) -> b
         stdout=None if verbose else subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    good = done.returncode == 0
-    if not good and done.stdout:
-        sys.stdout.write(done.stdout)
-    sys.stdout.write(f"{'ok' if good else 'FAILED':7}{name} ({time.monotonic() - began:.1f} s)\n")
+    took = time.monotonic() - began
+    case = ElementTree.Element("testcase", classname="integration", name=name, time=f"{took:.1f}")
+    if done.returncode:
+        sys.stdout.write(done.stdout or "")
+        ElementTree.SubElement(case, "failure", message=f"exit status {done.returncode}")
+    sys.stdout.write(f"{'FAILED' if done.returncode else 'ok':7}{name} ({took:.1f} s)\n")
     sys.stdout.flush()
-    return good
+    return case
 
 
 def main() -> int:
@@ -72,6 +75,7 @@ def main() -> int:
         "--lab", help="directory of a laboratory that is already up (default: start one, stop it again)"
     )
     parser.add_argument("--no-lab", action="store_true", help="only the targets that need no guests")
+    parser.add_argument("--junitxml", help="file that gets the outcome of every target")
     parser.add_argument("--verbose", action="store_true", help="show the output of all targets")
     options = parser.parse_args()
     chosen = options.target or targets()
@@ -83,15 +87,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="holdfast-integration-") as scratch:
         root = options.lab or os.path.join(scratch, "lab")
         env = {**environment(scratch), "HOLDFAST_LAB": root}
+        suite = ElementTree.Element("testsuite", name="integration")
         own_lab = options.lab is None and any(needs_lab(name) for name in chosen)
         try:
             if own_lab:
                 lab("up", root)
-            results = [run_target(name, scratch, env, options.verbose) for name in chosen]
+            suite.extend(run_target(name, scratch, env, options.verbose) for name in chosen)
         finally:
             if own_lab:
                 lab("down", root)
-    return 0 if all(results) else 1
+    if options.junitxml:
+        ElementTree.ElementTree(suite).write(options.junitxml)
+    return 1 if suite.find("testcase/failure") is not None else 0
 
 
 if __name__ == "__main__":

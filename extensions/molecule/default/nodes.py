@@ -5,21 +5,24 @@
 """Nodes for molecule: LXC system containers with systemd, made from Debian packages alone.
 
 They live in a network namespace of their own with the bridge that joins them, so the host's network is not touched and
-removing the namespace removes it all. ``up`` writes molecule's instance configuration to standard output.
+removing the namespace removes it all. ``up`` writes molecule's instance configuration to standard output. Everything
+else is below the folder given, or carries a name made from it, so that checkouts do not disturb each other.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
-NAMESPACE = "holdfast-molecule"
 BRIDGE = "holdfast0"
 NETWORK = "10.177.21"
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "holdfast-lab", "nodes")
@@ -40,6 +43,7 @@ PACKAGES = [
     "python3-zstandard",
     "python3-libnbd",
     "lxc",
+    "uidmap",
     "busybox-static",
     "btrfs-progs",
     "zstd",
@@ -51,7 +55,7 @@ BOOT_SECONDS = 60
 
 CONFIG = """\
 lxc.uts.name = {name}
-lxc.rootfs.path = dir:{root}
+lxc.rootfs.path = overlay:{base}:{own}
 lxc.net.0.type = veth
 lxc.net.0.link = {bridge}
 lxc.net.0.flags = up
@@ -71,23 +75,39 @@ lxc.mount.entry = {wheels} opt/wheels none bind,ro,create=dir 0 0
 # The node's containers need the host's cgroup tree, but /sys must be that of the namespace for LXC to find the bridge.
 ENTER = """\
 set -e
-mkdir -p /run/{namespace}
-mount --rbind /sys/fs/cgroup /run/{namespace}
+mkdir -p {run}/cgroup
+mount --rbind /sys/fs/cgroup {run}/cgroup
 exec nsenter --net=/run/netns/{namespace} sh -c 'mount -t sysfs sysfs /sys
-mount --rbind /run/{namespace} /sys/fs/cgroup
+mount --rbind {run}/cgroup /sys/fs/cgroup
 exec "$@"' enter "$@"
 """
 
+# Nodes of another checkout may have the same addresses; a connection kept open must not lead to them.
+SSH = """\
+#!/bin/sh
+exec nsenter --net=/run/netns/{namespace} ssh -o ControlPath={run}/%h "$@"
+"""
 
-def run(*argv: str, check: bool = True, **more: object) -> subprocess.CompletedProcess[str]:
+
+def run(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command; its output goes to standard error, because standard output is ours."""
-    return subprocess.run(argv, check=check, text=True, stdout=sys.stderr, **more)  # type: ignore[call-overload]
+    return subprocess.run(argv, check=check, text=True, stdout=sys.stderr)
 
 
-def inside(*argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run an LXC command where the nodes live."""
-    script = ENTER.format(namespace=NAMESPACE)
-    return run("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "inside", *argv, check=check)
+def ask(*argv: str, check: bool = True) -> str:
+    """The output of a command."""
+    return subprocess.run(argv, check=check, text=True, stdout=subprocess.PIPE).stdout.strip()
+
+
+@contextlib.contextmanager
+def alone(folder: str) -> Iterator[None]:
+    """Hold a folder; a process that was interrupted but still works on it is waited for."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def suite() -> str:
@@ -99,33 +119,37 @@ def suite() -> str:
 
 def mirror() -> str:
     """The package mirror that this machine uses."""
-    sites = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"],
-        check=True,
-        text=True,
-        capture_output=True,
-    ).stdout.splitlines()
+    sites = ask("apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages").splitlines()
     return next((site for site in sites if "security" not in site), "http://deb.debian.org/debian")
+
+
+def cached(name: str, words: list[str]) -> tuple[str, str]:
+    """A folder of the cache that is keyed on ``words``, and where to make it when it does not exist."""
+    key = hashlib.sha256(" ".join(words).encode()).hexdigest()[:12]
+    folder = os.path.join(CACHE, f"{name}-{key}")
+    shutil.rmtree(f"{folder}.new", ignore_errors=True)
+    return folder, f"{folder}.new"
 
 
 def base_root() -> str:
     """A root file system with all packages; made once and kept."""
-    key = hashlib.sha256(" ".join([suite(), *PACKAGES]).encode()).hexdigest()[:12]
-    root = os.path.join(CACHE, f"root-{key}")
+    root, unfinished = cached("root", [suite(), *PACKAGES])
     if os.path.isdir(root):
         return root
-    os.makedirs(CACHE, exist_ok=True)
-    unfinished = f"{root}.new"
-    shutil.rmtree(unfinished, ignore_errors=True)
     components = "--components=main,universe" if "ubuntu" in mirror() else "--components=main"
+    # What debootstrap mounts ends with its mount namespace, also when it is interrupted.
     run(
-        "debootstrap", "--variant=minbase", components, f"--include={','.join(PACKAGES)}", suite(), unfinished, mirror()
+        *("unshare", "--mount", "--propagation", "private"),
+        *("debootstrap", "--variant=minbase", components, f"--include={','.join(PACKAGES)}"),
+        *(suite(), unfinished, mirror()),
     )
     for unit in ("lxc.service", "lxc-net.service", "systemd-networkd-wait-online.service"):
-        path = os.path.join(unfinished, "etc/systemd/system", unit)
         with contextlib.suppress(FileExistsError):
-            os.symlink("/dev/null", path)
+            os.symlink("/dev/null", os.path.join(unfinished, "etc/systemd/system", unit))
     run("chroot", unfinished, "ssh-keygen", "-A")
+    run("chroot", unfinished, "apt-get", "clean")
+    for needless in ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/lib/apt/lists"):
+        shutil.rmtree(os.path.join(unfinished, needless), ignore_errors=True)
     with open(os.path.join(unfinished, "etc/machine-id"), "w", encoding="utf-8"):
         pass
     os.rename(unfinished, root)
@@ -134,101 +158,126 @@ def base_root() -> str:
 
 def wheels() -> str:
     """A directory with the Python packages that Debian does not have; the nodes have no way to an index."""
-    folder = os.path.join(CACHE, "wheels")
-    if not (os.path.isdir(folder) and os.listdir(folder)):
-        environment = os.path.join(CACHE, "venv")
-        run("/usr/bin/python3", "-m", "venv", environment)
-        run(os.path.join(environment, "bin/pip"), "wheel", "--no-deps", "-q", "-w", folder, *WHEELS)
+    folder, unfinished = cached("wheels", WHEELS)
+    if not os.path.isdir(folder):
+        run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", unfinished, *WHEELS)
+        os.rename(unfinished, folder)
     return folder
 
 
-def network() -> None:
-    """The namespace with the bridge; this machine's end of the bridge has address 1."""
-    run("ip", "netns", "add", NAMESPACE)
-    for command in (
-        f"link add {BRIDGE} address 02:77:00:00:00:fe type bridge",
-        f"address add {NETWORK}.1/24 dev {BRIDGE}",
-        f"link set {BRIDGE} up",
-        "link set lo up",
-    ):
-        run("ip", "-n", NAMESPACE, *command.split())
+class Lab:
+    """The nodes of one folder."""
 
+    def __init__(self, folder: str) -> None:
+        self.nodes = os.path.join(folder, "nodes")
+        self.key = os.path.join(folder, "id")
+        self.ssh = os.path.join(folder, "ssh")
+        self.namespace = f"holdfast-{hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+        self.run = f"/run/{self.namespace}"
 
-def up(folder: str, names: list[str]) -> None:
-    """Start the nodes and wait until they answer."""
-    down(folder, names)
-    base, packages = base_root(), wheels()
-    nodes = os.path.join(folder, "nodes")
-    os.makedirs(nodes)
-    key = os.path.join(folder, "id")
-    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-    ssh = os.path.join(folder, "ssh")
-    with open(ssh, "w", encoding="utf-8") as stream:
-        stream.write(f'#!/bin/sh\nexec nsenter --net=/run/netns/{NAMESPACE} ssh "$@"\n')
-    os.chmod(ssh, 0o755)
-    network()
-    instances = []
-    for number, name in enumerate(names, start=11):
-        address = f"{NETWORK}.{number}"
-        root = os.path.join(nodes, name, "rootfs")
-        os.makedirs(os.path.dirname(root))
-        run("cp", "-a", "--reflink=auto", base, root)
-        os.makedirs(os.path.join(root, "root/.ssh"), mode=0o700, exist_ok=True)
-        shutil.copy(f"{key}.pub", os.path.join(root, "root/.ssh/authorized_keys"))
-        with open(os.path.join(root, "etc/hostname"), "w", encoding="utf-8") as stream:
-            stream.write(f"{name}\n")
-        with open(os.path.join(nodes, name, "config"), "w", encoding="utf-8") as stream:
-            stream.write(
-                CONFIG.format(name=name, root=root, bridge=BRIDGE, number=number, address=address, wheels=packages)
-            )
-        inside("lxc-start", "-P", nodes, "-n", name, "-o", os.path.join(nodes, f"{name}.log"))
-        instances.append({"instance": name, "address": address, "user": "root", "port": 22, "identity_file": key})
-    for instance in instances:
-        wait(ssh, key, str(instance["address"]))
-    sys.stdout.write(json.dumps(instances))
+    def inside(self, *argv: str) -> tuple[str, ...]:
+        """An LXC command to be run where the nodes live."""
+        script = ENTER.format(namespace=self.namespace, run=self.run)
+        return ("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "inside", *argv)
 
+    def up(self, names: list[str]) -> list[dict[str, str | int]]:
+        """Start nodes, and wait until they answer."""
+        self.down()
+        os.makedirs(CACHE, exist_ok=True)
+        with alone(CACHE):
+            base, packages = base_root(), wheels()
+        os.makedirs(self.nodes)
+        os.makedirs(self.run, mode=0o700)
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
+        with open(self.ssh, "w", encoding="utf-8") as stream:
+            stream.write(SSH.format(namespace=self.namespace, run=self.run))
+        os.chmod(self.ssh, 0o755)
+        self._make_network()
+        addresses = {name: f"{NETWORK}.{number}" for number, name in enumerate(names, start=11)}
+        for name, address in addresses.items():
+            self._start(name, address, base, packages)
+        for address in addresses.values():
+            self._wait(address)
+        return [
+            {"instance": name, "address": address, "user": "root", "port": 22, "identity_file": self.key}
+            for name, address in addresses.items()
+        ]
 
-def wait(ssh: str, key: str, address: str) -> None:
-    """Until systemd on the node says that it has started."""
-    deadline = time.monotonic() + BOOT_SECONDS
-    options = [
-        "-i",
-        key,
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-        "-o",
-        "ConnectTimeout=2",
-    ]
-    command = ["timeout", "5", ssh, *options, f"root@{address}", "systemctl is-system-running --wait"]
-    while time.monotonic() < deadline:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.stdout.strip() in ("running", "degraded"):
-            return
-        time.sleep(0.5)
-    sys.exit(f"node {address} did not start within {BOOT_SECONDS} s: {done.stdout}{done.stderr}")
+    def _make_network(self) -> None:
+        """The namespace with the bridge; this machine's end of the bridge has address 1."""
+        run("ip", "netns", "add", self.namespace)
+        for command in (
+            f"link add {BRIDGE} address 02:77:00:00:00:fe type bridge",
+            f"address add {NETWORK}.1/24 dev {BRIDGE}",
+            f"link set {BRIDGE} up",
+            "link set lo up",
+        ):
+            run("ip", "-n", self.namespace, *command.split())
 
+    def _start(self, name: str, address: str, base: str, packages: str) -> None:
+        folder = os.path.join(self.nodes, name)
+        # What the node has besides the base root, and what it will write.
+        own = os.path.join(folder, "own")
+        os.makedirs(os.path.join(own, "etc"))
+        os.makedirs(os.path.join(own, "root/.ssh"))
+        os.chmod(os.path.join(own, "root"), 0o700)
+        shutil.copy(f"{self.key}.pub", os.path.join(own, "root/.ssh/authorized_keys"))
+        number = int(address.rpartition(".")[2])
+        texts = {
+            os.path.join(own, "etc/hostname"): f"{name}\n",
+            os.path.join(folder, "config"): CONFIG.format(
+                name=name, base=base, own=own, bridge=BRIDGE, number=number, address=address, wheels=packages
+            ),
+        }
+        for path, text in texts.items():
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+        run(*self.inside("lxc-start", "-P", self.nodes, "-n", name, "-o", os.path.join(folder, "log")))
 
-def down(folder: str, names: list[str]) -> None:
-    """Stop the nodes and remove what ``up`` made, whatever of it there is."""
-    nodes = os.path.join(folder, "nodes")
-    if os.path.exists(f"/run/netns/{NAMESPACE}"):
-        for name in names:
-            if os.path.isfile(os.path.join(nodes, name, "config")):
-                inside("lxc-stop", "-P", nodes, "-n", name, "--kill", check=False)
-        run("ip", "netns", "delete", NAMESPACE)
-    with contextlib.suppress(FileNotFoundError):
-        os.rmdir(f"/run/{NAMESPACE}")
-    shutil.rmtree(nodes, ignore_errors=True)
-    for name in ("id", "id.pub", "ssh"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
+    def _wait(self, address: str) -> None:
+        """Until systemd on the node says that it has started."""
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=2", "LogLevel=ERROR")
+        login = [self.ssh, "-i", self.key, *(f"-o{option}" for option in options), f"root@{address}"]
+        deadline = time.monotonic() + BOOT_SECONDS
+        state = ""
+        while state not in ("running", "degraded"):
+            if time.monotonic() > deadline:
+                sys.exit(f"node {address} did not start within {BOOT_SECONDS} s; its state is {state or 'unknown'}")
+            state = ask("timeout", "5", *login, "systemctl is-system-running --wait", check=False)
+
+    def down(self) -> None:
+        """Stop the nodes and remove what ``up`` made, whatever of it there is."""
+        if os.path.exists(f"/run/netns/{self.namespace}"):
+            for name in os.listdir(self.nodes) if os.path.isdir(self.nodes) else ():
+                if os.path.isfile(os.path.join(self.nodes, name, "config")):
+                    self._stop(name)
+            # Connections that Ansible keeps open.
+            for pid in ask("ip", "netns", "pids", self.namespace).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            run("ip", "netns", "delete", self.namespace)
+        for folder in (self.nodes, self.run, f"/run/lxc/lock{self.nodes}"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.key, f"{self.key}.pub", self.ssh):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def _stop(self, name: str) -> None:
+        node = ("-P", self.nodes, "-n", name)
+        run(*self.inside("lxc-stop", *node, "--kill"), check=False)
+        state = ask(*self.inside("lxc-info", *node, "--state", "--no-humanize"))
+        if state != "STOPPED":
+            sys.exit(f"node {name} does not stop, its state is {state}; see {self.nodes}/{name}/log")
 
 
 def main() -> None:
     verb, folder, *names = sys.argv[1:]
-    {"up": up, "down": down}[verb](folder, names)
+    lab = Lab(folder)
+    with alone(folder):
+        if verb == "up":
+            sys.stdout.write(json.dumps(lab.up(names)))
+        else:
+            lab.down()
 
 
 if __name__ == "__main__":

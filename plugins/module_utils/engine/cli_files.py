@@ -38,7 +38,10 @@ def parse_config(args: argparse.Namespace, host: Host) -> int:
     """``holdfast config parse``"""
     from .tasks.definitions import explain_config
 
-    put_json(explain_config(args.kind, _read(args.file)))
+    known, warnings = explain_config(args.kind, _read(args.file))
+    put_json(known)
+    for warning in warnings:
+        say(sys.stderr, f"warning: {warning}")
     return 0
 
 

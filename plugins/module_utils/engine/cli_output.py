@@ -13,9 +13,6 @@ import time
 from datetime import datetime
 from typing import Any, Iterable, Mapping, Sequence, TextIO
 
-PLAIN_SECONDS = 10.0
-"""In a pipe, a progress line is written at most this often."""
-
 BAR_SECONDS = 0.2
 BAR_WIDTH = 30
 
@@ -68,7 +65,7 @@ def human(size: float | None) -> str:
 
 
 class ConsoleReporter:
-    """Log lines, and progress as a bar on a terminal or as a line now and then in a pipe.
+    """Log lines, and progress as a bar on a terminal or as vzdump's lines in a pipe.
 
     :param stream: where all of it goes; standard error when standard output carries JSON.
     :param quiet: only warnings and errors.
@@ -82,6 +79,7 @@ class ConsoleReporter:
         self._last = 0.0
         self._began = time.monotonic()
         self._before = 0
+        self._lines: Any = None
 
     def info(self, message: str) -> None:
         if not self._quiet:
@@ -97,19 +95,22 @@ class ConsoleReporter:
         if self._quiet:
             return
         now = time.monotonic()
-        if done < self._before:
-            self._began = now
+        if done < self._before or self._lines is None:
+            from .tasks.progress_lines import ProgressLines
+
+            self._began, self._lines = now, ProgressLines()
         self._before = done
-        complete = total > 0 and done >= total
-        if not complete and now - self._last < (BAR_SECONDS if self._tty else PLAIN_SECONDS):
+        if not self._tty:
+            line = self._lines.line(done, total, zero)
+            if line is not None:
+                self._line("", line)
+            return
+        if now - self._last < BAR_SECONDS and not 0 < total <= done:
             return
         self._last = now
         speed = human(done / max(now - self._began, 0.001))
         share = f"{done * 100 // total:3d}%" if total > 0 else "    "
         text = f"{share} {human(done)}{f' of {human(total)}' if total else ''}, {human(written)} written, {speed}/s"
-        if not self._tty:
-            self._line("", text)
-            return
         filled = BAR_WIDTH * done // total if total > 0 else 0
         line = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {text}"
         self._stream.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])

@@ -2,27 +2,23 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands about rules: calendar events, retention, archive names. With ``-`` they are filters.
-
-A filter reads one JSON object or one plain text per line and answers each with one JSON object on one line; a line that
-makes no sense is answered with ``error``.
-"""
+"""The commands about rules: calendar events, retention, archive names. With ``-`` they are filters."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any
 
+from .cli_filters import answer_lines, read_lines, start_of, text_of, zone
 from .cli_output import local_time, put_json, put_json_line, put_table, say
-from .errors import HoldfastError, UsageError
+from .errors import ConfigError, HoldfastError, UsageError
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from .rules.retention import Entry
     from .system.host import Host
 
 
@@ -37,7 +33,7 @@ def register(verbs: Any) -> None:
     command.add_argument("event", help="calendar event, or - for a filter")
     command.add_argument("--from", dest="start", help="seconds since 1970 or an ISO time; default now")
     command.add_argument("--tz", help="time zone, such as Europe/Vienna; default the node's")
-    command.add_argument("-n", type=int, default=5, dest="count", help="how many runs")
+    command.add_argument("-n", type=_count, default=5, dest="count", help="how many runs")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=next_events)
     command = verbs.add_parser("prune-simulate", help="what retention would do with archive names on standard input")
@@ -48,6 +44,7 @@ def register(verbs: Any) -> None:
     command.set_defaults(handler=simulate_prune)
     command = verbs.add_parser("archive-name", help="what archive names say")
     command.add_argument("names", nargs="+", metavar="NAME", help="file names, or - for a filter")
+    command.add_argument("--tz", help="time zone of the names; default the node's")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=explain_names)
 
@@ -68,150 +65,97 @@ def given_keep(args: argparse.Namespace) -> str | None:
     return args.keep if args.keep is not None else ",".join(parts) or None
 
 
-def read_lines(key: str) -> Iterator[dict[str, Any]]:
-    """Objects of standard input; a line of plain text is the value of ``key``, a broken one has ``error``."""
-    for line in sys.stdin:
-        text = line.strip()
-        if not text:
-            continue
-        if not text.startswith("{"):
-            yield {key: text}
-            continue
-        try:
-            yield dict(json.loads(text))
-        except ValueError as exc:
-            yield {key: text, "error": f"this is not JSON: {exc}"}
-
-
-def zone(name: str | None) -> tzinfo | None:
-    """A time zone by name; ``None`` for the node's own.
-
-    :raises UsageError: there is no such zone.
-    """
-    if not name:
-        return None
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
-        raise UsageError(f"there is no time zone {name!r}", hint="give a name such as Europe/Vienna") from exc
-
-
-def start_of(value: Any) -> int:
-    """Seconds since 1970 from a number, an ISO time, or nothing (now)."""
-    if value is None:
-        return int(time.time())
-    try:
-        return int(float(value))
-    except (TypeError, ValueError):
-        pass
-    try:
-        return int(datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp())
-    except ValueError as exc:
-        raise UsageError(f"{value!r} is no time", hint="give seconds since 1970 or 2026-03-09T21:00:00") from exc
-
-
-def _runs(event: Any, start: Any, tz: str | None, count: int) -> list[int]:
-    from .rules.calendar import next_runs, parse_event
-
-    if not isinstance(event, str):
-        raise UsageError("the object has no text 'event'")
-    return next_runs(parse_event(event), start_of(start), zone(tz), count)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
 
 
 def next_events(args: argparse.Namespace, host: Host) -> int:
     """``holdfast schedule next``"""
-    if args.event != "-":
-        runs = _runs(args.event, args.start, args.tz, args.count)
-        if args.json:
-            put_json({"event": args.event, "next": runs})
-        else:
-            for run in runs:
-                say(sys.stdout, datetime.fromtimestamp(run, zone(args.tz)).strftime("%a %Y-%m-%d %H:%M:%S"))
+    if args.event == "-":
+        given = {"from": args.start, "tz": args.tz}
+        return answer_lines("event", lambda item: _next({**given, **item}, args.count), {"next": []})
+    answer = _next({"event": args.event, "from": args.start, "tz": args.tz}, args.count)
+    if "note" in answer:
+        raise ConfigError(f"{args.event!r}: {answer['note']}", hint="correct month, day and weekday")
+    if args.json:
+        put_json(answer)
         return 0
-    for item in read_lines("event"):
-        answer: dict[str, Any] = {"event": item.get("event"), "next": [], "error": item.get("error")}
-        if answer["error"] is None:
-            try:
-                answer["next"] = _runs(
-                    item.get("event"), item.get("from", args.start), item.get("tz") or args.tz, args.count
-                )
-            except HoldfastError as exc:
-                answer["error"] = exc.message
-        put_json_line(answer)
+    for run in answer["next"]:
+        say(sys.stdout, datetime.fromtimestamp(run, zone(args.tz)).strftime("%a %Y-%m-%d %H:%M:%S"))
+    if len(answer["next"]) < args.count:
+        say(sys.stderr, "note: after that the event does not happen any more")
     return 0
+
+
+def _next(item: dict[str, Any], count: int) -> dict[str, Any]:
+    """The next runs of an event, and a note when no run can ever come."""
+    from .rules.calendar import parse_event
+    from .rules.schedule import next_runs, why_never
+
+    event = parse_event(text_of(item, "event"))
+    runs = next_runs(event, start_of(item.get("from")), zone(item.get("tz")), count)
+    answer = {"event": item["event"], "next": runs, "error": None}
+    reason = "" if runs else why_never(event)
+    return {**answer, "note": f"the event never happens: {reason}"} if reason else answer
 
 
 def simulate_prune(args: argparse.Namespace, host: Host) -> int:
     """``holdfast prune-simulate``"""
-    from .rules.retention import Entry, parse_keep, prune_plan
+    from .rules.retention import parse_keep, prune_plan
 
-    keep = parse_keep(given_keep(args) or "")
+    keep, tz = parse_keep(given_keep(args) or ""), zone(args.tz)
+    rows: list[dict[str, Any]] = []
     entries: list[Entry] = []
     for item in read_lines("name"):
-        name = str(item.get("name", ""))
-        parsed = _parse(name, zone(args.tz))
-        entries.append(
-            Entry(
-                name=name,
-                group=None if parsed is None else f"{parsed['kind']}/{parsed['vmid']}",
-                time=0 if parsed is None else int(parsed["time"]),
-                protected=bool(item.get("protected")),
-            )
-        )
-    marked = prune_plan(entries, keep, zone(args.tz))
-    rows = [{"name": one.entry.name, "mark": one.mark, "rule": one.rule} for one in marked]
+        row = {"name": item.get("name")}
+        try:
+            if "error" in item:
+                raise UsageError(str(item["error"]))
+            entries.append(_entry(item, tz))
+        except HoldfastError as exc:
+            row["error"] = exc.message
+        rows.append(row)
+    marks = iter(prune_plan(entries, keep, tz))
+    for row in rows:
+        if "error" not in row:
+            marked = next(marks)
+            row.update(mark=marked.mark, rule=marked.rule)
     if args.filter == "-":
         for row in rows:
             put_json_line(row)
     elif args.json:
         put_json(rows)
     else:
-        put_table(["NAME", "MARK", "RULE"], [list(row.values()) for row in rows])
+        put_table(["NAME", "MARK", "RULE"], [[row["name"], row.get("mark"), row.get("rule")] for row in rows])
     return 0
 
 
-def _parse(name: str, tz: tzinfo | None) -> dict[str, Any] | None:
-    try:
-        return explain(name, tz)
-    except UsageError:
-        return None
-
-
-def explain(name: str, tz: tzinfo | None = None) -> dict[str, Any]:
-    """The fields of a standard archive name.
-
-    :param tz: zone of the time in it; ``None`` is the node's.
-
-    :raises UsageError: it is not one.
-    """
+def _entry(item: dict[str, Any], tz: tzinfo | None) -> Entry:
+    """An archive as retention sees it; one without a standard name is a renamed one."""
     from .rules.names import parse_archive_name
+    from .rules.retention import Entry
+    from .rules.values import parse_flag
 
-    parsed = parse_archive_name(name, tz)
-    return {
-        "name": parsed.filename,
-        "kind": parsed.kind,
-        "vmid": parsed.vmid,
-        "time": parsed.time,
-        "format": parsed.ext,
-        "compression": parsed.compression,
-    }
+    name = text_of(item, "name")
+    try:
+        protected = parse_flag(item.get("protected") or False)
+    except ValueError as exc:
+        raise UsageError(f"'protected' {exc}") from exc
+    try:
+        parsed = parse_archive_name(name, tz)
+    except UsageError:
+        return Entry(name, None, 0, protected)
+    return Entry(name, f"{parsed.kind}/{parsed.vmid}", parsed.time, protected)
 
 
 def explain_names(args: argparse.Namespace, host: Host) -> int:
     """``holdfast archive-name``"""
+    tz = zone(args.tz)
     if args.names == ["-"]:
-        for item in read_lines("name"):
-            answer = {"name": item.get("name"), "error": item.get("error")}
-            if answer["error"] is None:
-                try:
-                    answer = explain(str(item.get("name", "")))
-                except HoldfastError as exc:
-                    answer["error"] = exc.message
-            put_json_line(answer)
-        return 0
-    rows = [explain(name) for name in args.names]
+        return answer_lines("name", lambda item: _explain(text_of(item, "name"), tz), {})
+    rows = [_explain(name, tz) for name in args.names]
     if args.json:
         put_json(rows)
     else:
@@ -223,3 +167,22 @@ def explain_names(args: argparse.Namespace, host: Host) -> int:
             ],
         )
     return 0
+
+
+def _explain(name: str, tz: tzinfo | None) -> dict[str, Any]:
+    """The fields of an archive's name; what only a standard name tells is ``None`` for another one."""
+    from .rules.names import ArchiveName, parse_name
+
+    known = parse_name(name, tz)
+    standard = known if isinstance(known, ArchiveName) else None
+    return {
+        "name": known.filename,
+        "kind": known.kind,
+        "vmid": None if standard is None else standard.vmid,
+        "time": None if standard is None else standard.time,
+        "format": known.ext,
+        "compression": known.compression,
+        "standard": standard is not None,
+        "log": None if standard is None else standard.log,
+        "notes": known.notes,
+    }

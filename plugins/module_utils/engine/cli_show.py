@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
-from .cli_output import age, human, local_time, put_json, put_table
+from .cli_output import age, human, local_time, put_json, put_table, say
 
 if TYPE_CHECKING:
     from .system.host import Host
@@ -88,6 +89,7 @@ def show_jobs(args: argparse.Namespace, host: Host) -> int:
             for job in jobs
         ],
     )
+    _show_findings(jobs)
     return 0
 
 
@@ -115,7 +117,15 @@ def show_storages(args: argparse.Namespace, host: Host) -> int:
             for storage in storages
         ],
     )
+    _show_findings(storages)
     return 0
+
+
+def _show_findings(rows: list[dict[str, Any]]) -> None:
+    """What of the definitions has no effect."""
+    for row in rows:
+        for warning in row["warnings"]:
+            say(sys.stderr, f"warning: {warning}")
 
 
 def show_archives(args: argparse.Namespace, host: Host) -> int:

@@ -35,6 +35,7 @@ def _register_prune(verbs: Any) -> None:
     command.add_argument("--vmid", type=int, action="append", default=[], help="only archives of this guest")
     command.add_argument("--kind", choices=["qemu", "lxc"])
     add_keeps(command)
+    command.add_argument("--allow-empty", action="store_true", help="also remove a guest's last good archive")
     command.add_argument("--check", "--dry-run", action="store_true", help="only tell what would be removed")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=prune_storage)
@@ -45,7 +46,7 @@ def prune_storage(args: argparse.Namespace, host: Host) -> int:
     from .tasks.prune import apply_prune, plan_prune
     from .tasks.requests import PruneRequest
 
-    request = PruneRequest(args.storage, given_keep(args), args.vmid, args.kind)
+    request = PruneRequest(args.storage, given_keep(args), args.vmid, args.kind, args.allow_empty)
     result = plan_prune(host, request) if args.check else apply_prune(host, request, reporter(args.json))
     if args.json:
         put_json(result.to_dict())

@@ -66,15 +66,26 @@ def _register_run(verbs: Verbs) -> None:
     command.add_argument("--on-node", metavar="NODE", help="do nothing on nodes of another name")
     command.add_argument("--max-age", metavar="AGE", help="leave guests with a backup younger than this alone (20h)")
     command.add_argument("--force", action="store_true", help="back up guests with a fresh backup, too")
+    add_backup_options(command)
+    command.add_argument("--check", "--dry-run", action="store_true", help="only tell what would be done")
+    command.add_argument("--quiet", nargs="?", const="1", metavar="0|1", help="only warnings and errors")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(handler=run_backup)
+
+
+def add_backup_options(command: argparse.ArgumentParser) -> None:
+    """vzdump's options."""
     command.add_argument("--exclude-path", action="append", metavar="GLOB", help="files to leave out of containers")
     for name, value in VALUES.items():
         command.add_argument(f"--{name}", metavar=value)
     for name in SWITCHES:
         command.add_argument(f"--{name}", nargs="?", const="1", metavar="0|1")
-    command.add_argument("--check", "--dry-run", action="store_true", help="only tell what would be done")
-    command.add_argument("--quiet", nargs="?", const="1", metavar="0|1", help="only warnings and errors")
-    command.add_argument("--json", action="store_true")
-    command.set_defaults(handler=run_backup)
+
+
+def given_backup_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of vzdump's options that stand on the command line."""
+    texts = {name: getattr(args, name.replace("-", "_")) for name in ["exclude-path", *VALUES, *SWITCHES]}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def run_backup(args: argparse.Namespace, host: Host) -> int:
@@ -82,16 +93,11 @@ def run_backup(args: argparse.Namespace, host: Host) -> int:
     from .tasks import backup
     from .tasks.requests import BackupRequest, Selection
 
-    names = [*VALUES, *SWITCHES]
-    texts = {name: getattr(args, name.replace("-", "_")) for name in names}
-    options: dict[str, Any] = {name: text for name, text in texts.items() if text is not None}
-    if args.exclude_path:
-        options["exclude-path"] = list(args.exclude_path)
     exclude = [part for text in args.exclude or [] for part in text.replace(",", " ").split()]
     guests = [part for text in args.guests for part in text.replace(",", " ").split()]
     request = BackupRequest(
         selection=Selection(vmid=guests, all=args.all, exclude=exclude, pool=args.pool, node=args.on_node),
-        options=options,
+        options=given_backup_options(args),
         job=args.job,
         max_age=args.max_age,
         force=args.force,
@@ -152,6 +158,7 @@ def _register_restore(verbs: Verbs) -> None:
     command.add_argument("archive", help="STORAGE:backup/FILE, STORAGE:latest/GUEST or a path")
     command.add_argument("vmid", type=int, help="id of the guest to make")
     command.add_argument("--storage", help="where its volumes go")
+    command.add_argument("--kind", choices=["qemu", "libvirt"], help="what a VM becomes; default: what it was")
     command.add_argument("--force", action="store_true", help="replace a stopped guest of that id")
     command.add_argument("--unique", action="store_true", help="new MAC addresses and system uuid")
     command.add_argument("--start", action="store_true", help="start it afterwards")
@@ -182,6 +189,7 @@ def restore_guest(args: argparse.Namespace, host: Host) -> int:
         archive=args.archive,
         vmid=args.vmid,
         storage=args.storage,
+        kind=args.kind,
         force=args.force,
         unique=args.unique,
         start=args.start,

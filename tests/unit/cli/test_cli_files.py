@@ -81,9 +81,15 @@ def test_config_parse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     conf = tmp_path / "vzdump.conf"
     conf.write_text("mode: stop\nbogus: 1\n", encoding="utf-8")
     assert main(["config", "parse", "--kind", "vzdump", str(conf)]) == 0
-    parsed = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    parsed = json.loads(captured.out)
     assert parsed["options"] == {"mode": "stop"}
     assert len(parsed["warnings"]) == 1
-    storage.write_text("dir nas\n", encoding="utf-8")
-    assert main(["config", "parse", "--kind", "storage", str(storage)]) == 1
+    assert "'bogus'" in captured.err
+    storage.write_text("dir nas\n\tpath /x\n\ndir: other\n\tpath /o\n\tfoo 1\n", encoding="utf-8")
+    assert main(["config", "parse", "--kind", "storage", str(storage)]) == 0
+    captured = capsys.readouterr()
+    assert list(json.loads(captured.out)) == ["other"]
+    assert "line 1: ignored with what follows" in captured.err
+    assert "'foo' has no effect" in captured.err
     assert main(["config", "parse", "--kind", "storage", os.fspath(tmp_path / "none")]) == 1

@@ -18,7 +18,7 @@ from engine.formats.vma_writer import VmaWriter
 
 def test_every_cluster_is_found_where_the_map_says() -> None:
     rng = random.Random(5)
-    disk = b"".join(rng.choice([bytes(4096), rng.randbytes(4096)]) for _ in range(16 * 70))
+    disk = b"".join(rng.choice([bytes(4096), rng.randbytes(4096)]) for _block in range(16 * 70))
     disk += rng.randbytes(CLUSTER * 90) + bytes(CLUSTER * 30) + b"\1" * 1024
     out = bytearray()
     index = ClusterMapBuilder()

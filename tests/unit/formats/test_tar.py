@@ -16,6 +16,7 @@ import pytest
 from engine.errors import IntegrityError
 from engine.formats import cttar
 from engine.formats.tarscan import ConfigFinder, TarGuard, TarScanner
+from engine.rules.excludes import STANDARD, parse_pattern
 
 
 def test_create_command() -> None:
@@ -23,14 +24,14 @@ def test_create_command() -> None:
         config_dir="/t",
         data_root="/mnt/root",
         sources=["./", "./data"],
-        excludes=["/a b", "core", *cttar.STANDARD_EXCLUDES],
+        excludes=[parse_pattern(text) for text in ("/a b", "core", *STANDARD)],
         idmaps=["u:0:100000:65536", "g:0:100000:65536"],
     ) == [
         *("lxc-usernsexec", "-m", "u:0:100000:65536", "-m", "g:0:100000:65536", "--", "tar", "cpf", "-", "--totals"),
         *("--one-file-system", "-p", "--sparse", "--numeric-owner", "--acls", "--xattrs", "--xattrs-include=user.*"),
         *("--xattrs-include=security.capability", "--warning=no-file-ignored", "--warning=no-xattr-write"),
-        *("--one-file-system", "--warning=no-file-ignored", "--directory=/t", "./etc/vzdump/pct.conf"),
-        *("./etc/vzdump/pct.fw", "--directory=/mnt/root", "--no-anchored", "--exclude=lost+found", "--exclude=core"),
+        *("--directory=/t", "./etc/vzdump/pct.conf", "./etc/vzdump/pct.fw", "--directory=/mnt/root", "--no-anchored"),
+        *("--exclude=lost+found", "--wildcards", "--no-wildcards-match-slash", "--no-anchored", "--exclude=core"),
         *("--anchored", "--exclude=./a b", "--exclude=./tmp/?*", "--exclude=./var/tmp/?*"),
         *("--exclude=./var/run/?*.pid", "./", "./data"),
     ]
@@ -40,7 +41,6 @@ def test_extract_command() -> None:
     argv = cttar.extract_argv("/new")
     assert argv[:4] == ["tar", "xpf", "-", "--totals"]
     assert argv[argv.index("-C") :] == ["-C", "/new", "--skip-old-files", "--anchored", "--exclude", "./dev/*"]
-    assert cttar.exclude_warnings(["/tmp/", "/a"]) == ["tar does not match exclusion with a trailing slash '/tmp/'"]
 
 
 def tree(folder: Path) -> tuple[Path, Path]:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import random
 import struct
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 from engine.errors import IntegrityError
@@ -42,7 +42,7 @@ def archive(
     return out
 
 
-def restore(raw: bytes) -> dict[str, bytes]:
+def restore(raw: bytes | bytearray) -> dict[str, bytes]:
     reader = VmaReader(io.BytesIO(raw))
     disks = {device.name: bytearray(b"\xee" * device.size) for device in reader.header.devices}
     for piece in reader.pieces():
@@ -64,7 +64,7 @@ def reseal(raw: bytearray, extent: int | None = None) -> bytearray:
     return raw
 
 
-def refuse(raw: bytes, message: str) -> None:
+def refuse(raw: bytes | bytearray, message: str) -> None:
     with pytest.raises(IntegrityError, match=message):
         VmaReader(io.BytesIO(raw)).verify()
 
@@ -76,7 +76,7 @@ def test_round_trip_of_several_disks_in_any_order() -> None:
     rng = random.Random(1)
     disks = {
         "drive-efidisk0": b"\x01" * 540672,
-        "drive-scsi0": b"".join(rng.choice([bytes(4096), rng.randbytes(4096)]) for _ in range(16 * 130 + 3)),
+        "drive-scsi0": b"".join(rng.choice([bytes(4096), rng.randbytes(4096)]) for _block in range(16 * 130 + 3)),
         "drive-tpmstate0-backup": b"\x07" * 12800,
         "drive-virtio0": bytes(70 * CLUSTER),
     }
@@ -122,7 +122,7 @@ def test_round_trip_property(shapes: list[tuple[list[bytes], int]], rng: random.
 class Dribble(io.BytesIO):
     """Returns a few bytes at a time, as sockets do."""
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         return super().readinto(memoryview(buffer)[:1000])
 
 

@@ -22,7 +22,7 @@ BACKUP = Need("backup", write=True)
 
 def define(path: Path, *lines: str) -> StorageDef:
     text = "".join(f"\t{line}\n" for line in (f"path {path}", "content backup,images", *lines))
-    return parse_storage_cfg(f"dir: nas\n{text}")["nas"]
+    return parse_storage_cfg(f"dir: nas\n{text}").storages["nas"]
 
 
 def refused(definition: StorageDef, need: Need = BACKUP, node: str = "n1") -> StorageError:
@@ -96,7 +96,7 @@ def test_a_read_only_storage_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_other_kinds_are_named(tmp_path: Path) -> None:
-    definition = parse_storage_cfg("pbs: nas\n\tserver s\n\tdatastore d\n\tcontent backup\n")["nas"]
+    definition = parse_storage_cfg("pbs: nas\n\tserver s\n\tdatastore d\n\tcontent backup\n").storages["nas"]
     with pytest.raises(StorageError, match="type 'pbs' is not supported"):
         open_storage(definition, "n1")
-    assert set(KINDS) == {"dir"}
+    assert set(KINDS) == {"dir", "lvmthin", "zfspool"}

@@ -116,7 +116,7 @@ def test_listing_takes_what_looks_like_an_archive(tmp_path: Path) -> None:
         "foo.tar.gz": ("unknown", None, True),
         "vzdump-lxc-105-2026_03_10-02_00_00.tar.zst": ("lxc", 105, False),
         "vzdump-lxc-105-before-upgrade.tar.gz": ("lxc", 105, True),
-        "vzdump-qemu-100-2026_02_30-02_00_00.vma": ("qemu", 100, True),
+        "vzdump-qemu-100-2026_02_30-02_00_00.vma": ("unknown", 100, True),
     }
     assert [archive.filename for archive in folder.list_archives(100)] == ["vzdump-qemu-100-2026_02_30-02_00_00.vma"]
     assert folder.list_archives(kind="lxc")[0].log is not None

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 from engine.errors import StorageError, UsageError
-from engine.storages import images, mounts
+from engine.storages import mounts
 from engine.storages.images import ImageFolder
 
 
@@ -35,34 +37,37 @@ def test_new_volumes_take_the_next_free_number(tmp_path: Path) -> None:
     assert folder.next_volume(200, "raw") == "local:200/vm-200-disk-1.raw"
     with pytest.raises(StorageError, match="exists already"):
         folder.create("200/vm-200-disk-0.qcow2")
-    folder.create("200/subvol-200-disk-1.subvol")
+    folder.volume("200/subvol-200-disk-1.subvol").create(None, 0)
     (tmp_path / "images" / "200" / "notes.txt").write_text("x", encoding="utf-8")
     assert folder.list_volumes(200) == ["local:200/subvol-200-disk-1.subvol", "local:200/vm-200-disk-0.qcow2"]
 
 
 def test_freeing_removes_files_and_trees_and_is_repeatable(tmp_path: Path) -> None:
     folder = ImageFolder("local", str(tmp_path))
-    tree = Path(folder.create("200/subvol-200-disk-0.subvol"))
+    volume = folder.volume("200/subvol-200-disk-0.subvol")
+    volume.create(None, 0)
+    tree = Path(volume.source)
     (tree / "etc").mkdir()
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("x", encoding="utf-8")
     (tree / "etc" / "link").symlink_to(outside)
-    folder.free("200/subvol-200-disk-0.subvol")
-    folder.free("200/subvol-200-disk-0.subvol")
-    images.undo_volume({"path": str(tree)})
+    volume.free()
+    volume.free()
     assert not (tmp_path / "images" / "200").exists()
     assert (outside / "file").exists()
 
 
 def test_a_volume_with_something_mounted_inside_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ImageFolder("local", str(tmp_path))
-    tree = Path(folder.create("200/subvol-200-disk-0.subvol"))
+    volume = folder.volume("200/subvol-200-disk-0.subvol")
+    volume.create(None, 0)
+    tree = Path(volume.source)
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 0:3 / {tree}/mnt rw - ext4 /dev/sdb rw\n", encoding="utf-8")
     monkeypatch.setattr(mounts, "MOUNTINFO", str(table))
     with pytest.raises(StorageError, match="is mounted inside it"):
-        folder.free("200/subvol-200-disk-0.subvol")
+        volume.free()
     assert tree.exists()
 
 
@@ -91,5 +96,5 @@ def test_kind_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert mounts.kind_of(str(tmp_path / "file")) == "other"
     assert mounts.kind_of(str(tmp_path / "none")) == "missing"
     monkeypatch.setattr(mounts, "REACH_SECONDS", 0.05)
-    monkeypatch.setattr(mounts.os.path, "isdir", lambda path: __import__("time").sleep(0.5))
+    monkeypatch.setattr(os.path, "isdir", lambda path: time.sleep(0.5))
     assert mounts.kind_of(str(tmp_path)) == "unreachable"

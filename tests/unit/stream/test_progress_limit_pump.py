@@ -51,7 +51,12 @@ def test_progress_is_told_now_and_then() -> None:
 
 def test_progress_counts_from_many_threads() -> None:
     progress = Progress(0, SilentReporter(), interval=0)
-    threads = [threading.Thread(target=lambda: [progress.add(1, 1) for _ in range(1000)]) for _ in range(8)]
+
+    def count() -> None:
+        for _step in range(1000):
+            progress.add(1, 1)
+
+    threads = [threading.Thread(target=count) for _thread in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -62,7 +67,7 @@ def test_progress_counts_from_many_threads() -> None:
 def test_limit_keeps_the_rate() -> None:
     clock = Clock()
     limiter = Limiter(1024, clock, clock.sleep)
-    for _ in range(40):
+    for _step in range(40):
         limiter.take(256 * 1024)
     assert clock.now == pytest.approx(9.75)
     unlimited = Limiter(0, clock, clock.sleep)

@@ -145,7 +145,7 @@ def test_a_full_storage_is_named(compression: str) -> None:
     noise = random.Random(1).randbytes(5_000_000)
     with pytest.raises(StorageError, match=r"storage full while writing /dev/full after \d+ bytes"):
         with open_sink("/dev/full", compression, threads=2) as sink:
-            for _ in range(50):
+            for _block in range(50):
                 sink.write(noise)
         raise AssertionError("nothing was noticed")
 
@@ -217,5 +217,5 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match="cannot open"):
         open_source(str(tmp_path / "no"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DependencyError, match="cannot run lzop"):
+    with pytest.raises(DependencyError, match="cannot run 'lzop'"):
         open_sink(str(tmp_path / "x"), "lzo")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,35 @@ def test_a_missing_program_and_a_hanging_one() -> None:
         process.run(["holdfast-no-such-program"])
     with pytest.raises(StorageError, match=r"did not finish within 0\.2 s"):
         process.run(["sleep", "5"], timeout=0.2, error=StorageError)
+
+
+def test_a_child_is_gone_as_soon_as_its_parent_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pid"
+    parent = os.fork()
+    if parent == 0:
+        process.run(["sh", "-c", 'echo $$ >"$1"; exec sleep 60', "sh", str(pids)])
+    deadline = time.monotonic() + 10
+    while not (pids.exists() and pids.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(parent, 9)
+    os.waitpid(parent, 0)
+    child = Path("/proc", pids.read_text().strip(), "stat")
+    # Whoever adopts it may not collect it at once.
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    target = tmp_path / "100.conf"
+    child = os.fork()
+    if child == 0:
+        os.rename = lambda *_args: os.kill(os.getpid(), 9)
+        files.write_atomic(str(target), "half")
+    os.waitpid(child, 0)
+    assert [path.name.startswith(".holdfast-100.conf-") for path in tmp_path.iterdir()] == [True]
+    (tmp_path / ".holdfast-101.conf-other").touch()
+    files.remove_temporaries(str(target))
+    assert [path.name for path in tmp_path.iterdir()] == [".holdfast-101.conf-other"]
+    files.remove_temporaries(str(tmp_path / "no" / "file"))

@@ -76,7 +76,7 @@ def test_a_failing_handler_neither_stops_the_others_nor_is_forgotten(tmp_path: P
     stack.push("note", n=3)
     assert stack.unwind() == ["fail: cannot undo step 2"]
     assert calls == [3, 1]
-    assert [kind for kind, _ in UndoStack.load(str(journal), handlers).pending] == ["fail"]
+    assert [kind for kind, _arguments in UndoStack.load(str(journal), handlers).pending] == ["fail"]
 
 
 def test_dropped_steps_stay(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from engine.capture.model import Timings
-from engine.errors import GuestError, Interrupted, LockError, StorageError, UsageError
+from engine.errors import ConfigError, GuestError, Interrupted, LockError, StorageError, UsageError
 from engine.rules.names import make_archive_name
 from engine.system.host import Host, Paths
 from engine.system.locks import hold
@@ -128,6 +128,20 @@ def test_a_run_makes_archives_with_companions(host: Host, behaviour: dict[int, B
     assert record.data["result"]["counts"]["ok"] == 1
 
 
+def test_scratch_files_of_a_container_are_where_its_mapped_users_get_through(
+    host: Host, behaviour: dict[int, Behaviour], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = Path(host.paths.lxc_configs)
+    configs.mkdir(parents=True)
+    (configs / "103.conf").write_text("hostname: ct\nrootfs: local:103/subvol-103-disk-0.subvol\n", encoding="utf-8")
+    monkeypatch.setattr(backup_guest, "filesystem_type", lambda path: "btrfs")
+    (guest,) = run(host, Selection(vmid=["103"])).guests
+    folder = f"/var/tmp/vzdumptmp{os.getpid()}_103"
+    assert guest.log is not None
+    assert f"files of the container go to {folder}\n" in Path(guest.log).read_text(encoding="utf-8")
+    assert not os.path.exists(folder)
+
+
 def test_a_failing_guest_does_not_stop_the_others(host: Host, behaviour: dict[int, Behaviour]) -> None:
     def fail(vmid: int) -> None:
         raise GuestError("the disk broke", hint="replace it")
@@ -155,6 +169,11 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
     assert (dump(host), len(load_records(host))) == (before, records)
 
 
+def test_an_empty_file_is_no_fresh_backup(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    (Path(host.paths.etc).parent.parent / "nas" / "dump" / put(host, 100, 0)).write_bytes(b"")
+    assert statuses(run(host, Selection(vmid=[100]), max_age="1h")) == ["ok"]
+
+
 def test_a_plan_changes_nothing(host: Host, behaviour: dict[int, Behaviour]) -> None:
     plan = backup.plan_backup(host, BackupRequest(ALL, PLAIN))
     assert [(guest.vmid, guest.action, guest.mode) for guest in plan.guests] == [
@@ -170,6 +189,35 @@ def test_a_plan_changes_nothing(host: Host, behaviour: dict[int, Behaviour]) -> 
     assert plan.sources["storage"] == "call"
     assert dump(host) == []
     assert not os.path.exists(host.paths.lib)
+
+
+def test_guests_that_do_not_exist_fail_and_do_not_stop_the_others(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    wanted = Selection(vmid=[100, 7654, "typo"])
+    plan = backup.plan_backup(host, BackupRequest(wanted, PLAIN))
+    assert [(guest.vmid, guest.name, guest.action) for guest in plan.guests] == [
+        (100, "web", "backup"),
+        (7654, "7654", "missing"),
+        (0, "typo", "missing"),
+    ]
+    result = run(host, wanted)
+    assert statuses(result) == ["ok", "failed", "failed"]
+    assert not result.ok
+    assert result.guests[1].error is not None
+    assert "there is no guest '7654'" in result.guests[1].error["message"]
+    assert backup.plan_backup(host, BackupRequest(wanted, PLAIN, max_age="1h")).changed
+    with pytest.raises(UsageError, match="there is no guest 'typo' on node 'n1'") as info:
+        run(host, Selection(vmid=["typo"]))
+    assert "100 (web)" in info.value.hint
+
+
+def test_a_broken_config_is_a_matter_of_its_own_guest(host: Host) -> None:
+    path = Path(host.paths.qemu_configs) / "101.conf"
+    path.write_text("name: db\nthis is no line\n", encoding="utf-8")
+    guests = guests_module.list_guests(host)
+    assert [info.name for info in guests] == ["web", "db", "old"]
+    assert guests_module.open_by_info(host, guests[0]).info.vmid == 100
+    with pytest.raises(ConfigError, match="line 2"):
+        guests_module.open_by_info(host, guests[1])
 
 
 def put(host: Host, vmid: int, days: int) -> str:
@@ -240,13 +288,14 @@ def test_a_killed_run_is_cleaned_up_by_the_next(host: Host, behaviour: dict[int,
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert [name for name in dump(host) if name.endswith(".dat")] != []
-    assert [name for name in dump(host) if name.endswith(".tmp")] != []
     (record,) = load_records(host)
     assert (record.state, record.alive) == ("running", False)
+    assert [name for name in os.listdir(record.folder) if name.startswith("vzdumptmp")] != []
     behaviour.clear()
     result = run(host, Selection(vmid=[100]))
     assert result.ok
-    assert not [name for name in dump(host) if name.endswith((".dat", ".tmp"))]
+    assert not [name for name in dump(host) if name.endswith(".dat")]
+    assert os.listdir(record.folder) == ["run.json"]
     records = {found.id: found for found in load_records(host)}
     assert (records[record.id].state, records[record.id].journals()) == ("aborted", [])
     assert heal(host, SilentReporter()) == []

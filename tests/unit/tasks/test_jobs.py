@@ -9,9 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine.errors import HoldfastError, UsageError
+from engine.errors import ConfigError, HoldfastError, UsageError
 from engine.system.host import Host, Paths
-from engine.tasks.definitions import apply_change, explain_config, get_job, job_dict, next_job_runs, plan_job
+from engine.tasks.definitions import (
+    apply_change,
+    explain_config,
+    get_job,
+    job_dict,
+    load_jobs,
+    next_job_runs,
+    plan_job,
+)
+from engine.tasks.info import jobs_info
 
 
 @pytest.fixture
@@ -46,6 +55,10 @@ def test_a_job_is_declared_changed_and_removed(host: Host) -> None:
     assert changed.after["storage"] == "nas"
     apply_change(host, changed)
     assert next_job_runs(get_job(host, "nightly"), 0, 3) == []
+    apply_change(host, plan_job(host, "nightly", {"pool": "gold", "comment": " a: b "}))
+    assert job_dict(get_job(host, "nightly"))["comment"] == "a: b"
+    assert "vmid" not in job_dict(get_job(host, "nightly"))
+    assert not plan_job(host, "nightly", {"comment": " a: b "}).changed
     purged = plan_job(host, "nightly", {"all": True}, purge=True)
     assert purged.after == {"id": "nightly", "schedule": "mon..fri 21:00", "enabled": True, "all": True}
     apply_change(host, plan_job(host, "nightly", None))
@@ -69,6 +82,13 @@ def test_next_runs(host: Host) -> None:
         {"schedule": "every now and then", "all": True},
         {"schedule": "daily", "mode": "warp"},
         {"schedule": "daily", "bogus": 1},
+        {"schedule": "daily"},
+        {"schedule": "daily", "vmid": ["100"], "all": True},
+        {"schedule": "daily", "all": True, "job_id": "x"},
+        {"schedule": "daily", "all": "maybe"},
+        {"schedule": "daily", "all": True, "enabled": "maybe"},
+        {"schedule": "daily", "all": True, "comment": "x" * 513},
+        {"schedule": "02-30", "all": True},
     ],
 )
 def test_refusals(host: Host, wanted: dict[str, object]) -> None:
@@ -87,4 +107,57 @@ def test_foreign_sections_survive(host: Host) -> None:
     assert job_dict(get_job(host, "nightly"))["all"] is True
     apply_change(host, plan_job(host, "nightly", None))
     assert Path(host.paths.jobs_cfg).read_text(encoding="utf-8") == text
-    assert explain_config("jobs", text) == {}
+    assert explain_config("jobs", text) == ({}, [])
+
+
+def write(host: Host, text: str) -> Path:
+    path = Path(host.paths.jobs_cfg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_what_people_wrote_stays_until_it_is_changed(host: Host) -> None:
+    text = "vzdump: a\n\tall 1\n\tschedule daily\n\n"
+    path = write(host, text + "vzdump: b\n\tschedule daily\n\tmode warp\n\tfoo bar\n\tall 1\n\n")
+    assert not plan_job(host, "a", {"schedule": "daily", "all": True}).changed
+    apply_change(host, plan_job(host, "new", {"schedule": "hourly", "all": True}))
+    assert path.read_text(encoding="utf-8").startswith(text + "vzdump: b\n\tschedule daily\n\tmode warp\n")
+    # Declared again, the wrong line goes; the key that means nothing here stays until it is purged.
+    apply_change(host, plan_job(host, "b", {"schedule": "daily"}))
+    assert "\n\tfoo bar\n" in path.read_text(encoding="utf-8")
+    assert "warp" not in path.read_text(encoding="utf-8")
+    apply_change(host, plan_job(host, "b", {"all": True}, purge=True))
+    assert "foo" not in path.read_text(encoding="utf-8")
+    assert list(load_jobs(host)) == ["a", "b", "new"]
+
+
+def test_a_job_that_cannot_be_used_is_told_and_can_be_declared_again(host: Host) -> None:
+    path = write(host, "vzdump: a\n\tall 1\n\nvzdump: b\n\tschedule daily\n\tall 1\n\tfoo bar\n\n")
+    with pytest.raises(ConfigError, match="job 'a' cannot be used: 'schedule' is missing"):
+        get_job(host, "a")
+    rows = {row["id"]: row for row in jobs_info(host)}
+    assert rows["a"]["error"] == "'schedule' is missing"
+    assert rows["a"]["next_runs"] == []
+    assert rows["b"]["error"] is None
+    assert "'foo' has no effect" in rows["b"]["warnings"][0]
+    apply_change(host, plan_job(host, "a", {"schedule": "daily", "all": True}))
+    assert get_job(host, "a").schedule == "daily"
+    apply_change(host, plan_job(host, "b", None))
+    assert "vzdump: b" not in path.read_text(encoding="utf-8")
+
+
+def test_a_file_with_lines_that_nobody_understands_is_not_written(host: Host) -> None:
+    path = write(host, "vzdump a\n\tschedule daily\n\nvzdump: b\n\tschedule daily\n\tall 1\n\n")
+    before = path.read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"lines in it would be lost.*line 1"):
+        plan_job(host, "new", {"schedule": "daily", "all": True})
+    assert not plan_job(host, "b", {"all": True}).changed
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_sections_of_other_types_are_not_replaced(host: Host) -> None:
+    write(host, "realm-sync: nightly\n\tschedule daily\n\n")
+    for wanted in ({"schedule": "daily", "all": True}, None):
+        with pytest.raises(UsageError, match="section of the type realm-sync"):
+            plan_job(host, "nightly", wanted)

@@ -15,6 +15,7 @@ import pytest
 from engine.errors import GuestError, IntegrityError, StorageError, UsageError
 from engine.formats.vma_writer import VmaWriter
 from engine.stream.sink import open_sink
+from engine.system.files import write_atomic
 from engine.system.host import Host, Paths
 from engine.system.report import SilentReporter
 from engine.tasks import restore
@@ -64,7 +65,7 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Replaces the copying of data by a note in each volume; more can be put into the list to happen then."""
     acts: list[Any] = []
 
-    def fill_vm(plan: Any, bwlimit_kib: int, report: Any) -> int:
+    def fill_vm(host: Any, plan: Any, *_rest: Any) -> int:
         for volume in plan.volumes:
             Path(volume.path).write_bytes(b"data")
         for act in acts:
@@ -213,10 +214,9 @@ def test_a_swap_that_was_killed_in_the_middle_is_completed(
 ) -> None:
     monkeypatch.setattr(restore, "open_by_info", lambda host, info: Stopped("stopped"))
     old_guest(host, tmp_path)
-    real = restore.write_atomic
 
     def write_and_die(path: str, *rest: Any) -> None:
-        real(path, *rest)
+        write_atomic(path, *rest)
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(restore, "write_atomic", write_and_die)

@@ -10,12 +10,11 @@ import re
 
 import pytest
 from engine.errors import UsageError
+from engine.settings.sizes import format_size, parse_size
 from engine.tasks.restore_config import (
     disk_map,
-    format_size,
     get_key,
     macs_in,
-    parse_size,
     split_volume,
     transform_ct,
     transform_vm,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from engine.settings.storages import StorageDef
 from engine.system.host import Host, Paths
 from engine.system.report import SilentReporter
 from engine.tasks.changes import apply_change
+from engine.tasks.info import storages_info
 from engine.tasks.prune import apply_prune, plan_prune
 from engine.tasks.requests import PruneRequest
 from engine.tasks.stores import get_storage, load_storages, plan_storage
@@ -81,6 +83,39 @@ def test_what_cannot_be_is_refused(host: Host) -> None:
         apply_change(host, stale)
 
 
+def test_a_storage_that_cannot_be_used_is_told_and_can_be_declared_again(host: Host, tmp_path: Path) -> None:
+    path = Path(host.paths.storage_cfg)
+    path.parent.mkdir(parents=True)
+    path.write_text(f"dir: nas\n\tis_mountpoint maybe\n\tpath {tmp_path}\n\ndir: two\n\tpath {tmp_path}\n\tfoo 1\n")
+    with pytest.raises(ConfigError, match="storage 'nas' cannot be used: is_mountpoint: 'maybe'"):
+        get_storage(host, "nas")
+    nas, two = storages_info(host)
+    assert (nas["usable"], nas["definition"]) == (False, {})
+    assert "maybe" in nas["error"]
+    assert two["usable"]
+    assert "'foo' has no effect" in two["warnings"][0]
+    apply_change(host, plan_storage(host, "nas", {"path": str(tmp_path)}))
+    assert get_storage(host, "nas").definition.is_mountpoint is False
+    assert "\tfoo 1\n" in path.read_text(encoding="utf-8")
+
+
+def test_unknown_keys_and_wrong_values_are_not_declared(host: Host) -> None:
+    for wanted in ({"foo": 1}, {"content": ["foo"]}, {"prune_backups": "keep-foo=1"}, {"max-protected-backups": -2}):
+        with pytest.raises(ConfigError, match="cannot declare storage 'nas'"):
+            plan_storage(host, "nas", {"path": "/srv/nas", **wanted})
+
+
+def test_what_stands_in_the_way_of_writing(host: Host) -> None:
+    path = Path(host.paths.storage_cfg)
+    path.parent.mkdir(parents=True)
+    path.write_text("dir nas\n\tpath /srv\n\nnfs: far\n\tserver s\n\texport /e\n\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="lines in it would be lost"):
+        plan_storage(host, "two", {"path": "/srv/two"})
+    with pytest.raises(ConfigError, match="cannot change 'server' of storage 'far' from 's' to 't'"):
+        plan_storage(host, "far", {"server": "t"})
+    assert not plan_storage(host, "far", {"type": "nfs", "server": "s"}).changed
+
+
 def fill(host: Host) -> Path:
     dump = Path(host.paths.lib) / "nas" / "dump"
     dump.mkdir(parents=True)
@@ -133,6 +168,26 @@ def test_one_archive_that_stays_does_not_stop_the_others(host: Host, monkeypatch
         apply_prune(host, PruneRequest("nas", {"keep-last": 1}), SilentReporter())
     assert info.value.result is not None
     assert [archive["removed"] for archive in info.value.result["archives"]] == [False, True, False]
+
+
+def test_the_last_good_archive_of_a_guest_is_not_removed_unless_asked(host: Host) -> None:
+    declare(host)
+    dump = fill(host)
+    (dump / NAMES[2]).write_bytes(b"")
+    other = dump / "vzdump-lxc-105-2026_03_01-02_00_00.tar"
+    other.write_bytes(b"x")
+    request = PruneRequest("nas", "keep-last=1")
+    for task in (partial(plan_prune, host, request), partial(apply_prune, host, request, SilentReporter())):
+        with pytest.raises(StorageError, match="last good archives on storage 'nas' of qemu/100") as info:
+            task()
+        assert info.value.result is not None
+        assert [archive["mark"] for archive in info.value.result["archives"]] == ["keep", "remove", "remove", "keep"]
+    assert len(list(dump.iterdir())) == 4
+    assert plan_prune(host, PruneRequest("nas", "keep-last=2")).changed
+    assert not plan_prune(host, PruneRequest("nas", "keep-last=1", [105])).changed
+    result = apply_prune(host, PruneRequest("nas", "keep-last=1", allow_empty=True), SilentReporter())
+    assert sum(archive.removed for archive in result.archives) == 2
+    assert sorted(path.name for path in dump.iterdir()) == [other.name, NAMES[2]]
 
 
 def test_pruning_needs_a_retention_and_a_usable_storage(host: Host) -> None:

@@ -2,46 +2,28 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Capturing containers: ``stop``, ``suspend`` (two rsync passes, the second one frozen) and ``snapshot`` (btrfs)."""
+"""Capturing containers: ``stop``, ``suspend`` (two rsync passes, the second one frozen) and ``snapshot``."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from typing import Any, Iterator, Mapping
+from typing import Iterator
 
-from ..errors import GuestError
-from ..formats.cttar import STANDARD_EXCLUDES, exclude_warnings
-from ..guests.lxc.guest import START, THAW, LxcGuest
+from ..guests.lxc.guest import LxcGuest
+from ..guests.lxc.tools import START
+from ..rules.excludes import STANDARD, Pattern, is_excluded, parse_pattern
 from ..settings.ct_config import Mount
-from ..storages.images import free_path
-from ..storages.mounts import filesystem_type, is_mount_point
-from ..system.process import run
+from ..storages.volumes.base import Volume
+from ..storages.volumes.registry import volume_at
 from ..system.report import Reporter
-from ..system.undo import Handler, UndoStack
+from ..system.undo import UndoStack
 from .ct_archive import CapturedContainer, write_config
+from .ct_copy import copy_tree
+from .ct_trees import UNDO, Mounter, Trees, mount_snapshots
 from .model import CaptureOptions, Timings
 
-SNAPSHOT = "capture.ct.snapshot"
-"""Undo kind: a snapshot taken for a backup: ``path``."""
-MOUNT = "capture.ct.mount"
-"""Undo kind: a volume mounted for reading: ``path``."""
-
-SUFFIX = "@vzdump"
-"""Snapshots stand beside their volume under its name with this suffix; whatever has that name is ours to remove."""
-
-_BTRFS_SUBVOLUME_INODE = 256
-_VANISHED = 24
-
-
-def _undo_mount(data: Mapping[str, Any]) -> None:
-    path = str(data["path"])
-    if is_mount_point(path):
-        run(["umount", "--", path], timeout=60, error=GuestError, hint=f"umount {path}")
-
-
-UNDO: dict[str, Handler] = {SNAPSHOT: lambda data: free_path(str(data["path"])), MOUNT: _undo_mount}
+__all__ = ["UNDO", "capture_ct"]
 
 
 @contextlib.contextmanager
@@ -54,177 +36,101 @@ def capture_ct(
         run is read as it is (``stop``).
     :raises GuestError: the container cannot be brought into that state; it runs again as before.
     """
+    patterns = [parse_pattern(text) for text in (*options.exclude_path, *(STANDARD if options.stdexcludes else ()))]
     mounts = guest.mounts()
-    for mount in mounts:
-        word = "include" if mount.included else "exclude"
-        report.info(f"{word} mount point {mount.key} ({mount.mountpoint!r}): {mount.reason}")
-    included = [mount for mount in mounts if mount.included]
-    excludes = [*options.exclude_path, *(STANDARD_EXCLUDES if options.stdexcludes else ())]
-    for warning in exclude_warnings(excludes):
-        report.warn(warning)
-    timings = Timings()
+    included = [mount for mount in mounts if mount.included and not _left_out(mount, patterns)]
+    _tell(mounts, included, report)
     running = guest.status() != "stopped"
-    if not running:
-        mode = "stop"
-    elif mode == "snapshot":
-        incapable = [mount for mount in included if not _can_snapshot(guest.place(mount))]
-        if incapable:
-            names = ", ".join(f"{mount.key} ({mount.volume})" for mount in incapable)
-            report.warn(f"mode snapshot is not possible, volumes cannot be snapshotted: {names}; using suspend")
-            mode = "suspend"
-    config_dir = write_config(guest, options.workdir)
-    if mode == "suspend":
-        data_root, sources = _copy(guest, mounts, excludes, options, undo, report, timings), ["."]
-        yield _captured(guest, mode, timings, included, config_dir, data_root, sources, excludes)
-        return
-    began = time.monotonic()
-    started_again: int | None = None
-    if mode == "stop" and running:
-        report.info("stopping container")
-        started_again = undo.push(START, **guest.undo_data)
-        guest.shutdown(options.stopwait)
-    tokens: list[int] = []
-    places = {mount.key: guest.place(mount) for mount in included}
-    try:
-        if mode == "snapshot":
-            places = _snapshot(guest, places, undo, report, timings, tokens)
-        data_root = _assemble(guest, included, places, options.workdir, undo, tokens)
-        sources = ["./", *(f".{mount.mountpoint}" for mount in included if mount.key != "rootfs")]
-        yield _captured(guest, mode, timings, included, config_dir, data_root, sources, excludes)
-    finally:
-        for token in reversed(tokens):
-            undo.undo(token)
-        if started_again is not None:
-            report.info("starting container")
-            undo.undo(started_again)
-            timings.downtime_seconds = time.monotonic() - began
-
-
-def _captured(
-    guest: LxcGuest,
-    mode: str,
-    timings: Timings,
-    included: list[Mount],
-    config_dir: str,
-    data_root: str,
-    sources: list[str],
-    excludes: list[str],
-) -> CapturedContainer:
-    disks = [
-        {"key": mount.key, "volid": mount.volume, "mountpoint": mount.mountpoint, "size": mount.options.get("size")}
-        for mount in included
-    ]
-    return CapturedContainer(
-        mode, guest.info.vmid, timings, disks, config_dir, data_root, sources, excludes, guest.idmaps()
+    volumes = [(mount, volume_at(guest.source(mount))) for mount in included]
+    _remove_stale(volumes, report)
+    mode = _effective(mode, running, volumes, report)
+    captured = CapturedContainer(
+        mode=mode,
+        vmid=guest.info.vmid,
+        timings=Timings(),
+        disks=[_describe(mount, mount in included) for mount in mounts],
+        workdir=options.workdir,
+        members=write_config(guest, options.workdir),
+        patterns=patterns,
+        idmaps=guest.shift(),
     )
+    with contextlib.ExitStack() as stack:
+        if mode == "suspend":
+            copy_tree(guest, mounts, included, patterns, options.workdir, undo, report, captured.timings)
+            captured.trees, captured.patterns = Trees(["."]), []
+            # The copy has the owners that a process outside the container sees, whatever maps them.
+            captured.idmaps = guest.idmaps()
+        elif mode == "snapshot":
+            mounter = stack.enter_context(Mounter(options.workdir, guest.info.vmid, undo))
+            captured.trees = mount_snapshots(guest, mounter, volumes, report, captured.timings)
+        else:
+            stack.enter_context(_stopped(guest, running, options.stopwait, undo, report, captured.timings))
+            mounter = stack.enter_context(Mounter(options.workdir, guest.info.vmid, undo))
+            captured.trees = mounter.mount_all(volumes)
+        yield captured
 
 
-def _can_snapshot(path: str) -> bool:
-    return os.stat(path).st_ino == _BTRFS_SUBVOLUME_INODE and filesystem_type(path) == "btrfs"
+def _effective(mode: str, running: bool, volumes: list[tuple[Mount, Volume]], report: Reporter) -> str:
+    if not running:
+        return "stop"
+    if mode == "snapshot":
+        incapable = [f"{mount.key} ({mount.volume})" for mount, volume in volumes if not volume.can_snapshot()]
+        if incapable:
+            report.warn(
+                f"mode failure - some volumes do not support snapshots: {', '.join(incapable)};"
+                " trying 'suspend' mode instead"
+            )
+            return "suspend"
+    return mode
 
 
-def _snapshot(
-    guest: LxcGuest,
-    places: Mapping[str, str],
-    undo: UndoStack,
-    report: Reporter,
-    timings: Timings,
-    tokens: list[int],
-) -> dict[str, str]:
-    """Snapshots of all volumes at one instant; their paths by key."""
-    snapshots = {key: path + SUFFIX for key, path in places.items()}
-    for key, path in snapshots.items():
-        if os.path.lexists(path):
-            report.warn(f"found an old backup snapshot of {key}, removing it: {path}")
-            free_path(path)
-        tokens.append(undo.push(SNAPSHOT, path=path))
-    with _frozen(guest, undo, report, timings):
-        for key, path in snapshots.items():
-            argv = ["btrfs", "-q", "subvolume", "snapshot", "-r", "--", places[key], path]
-            run(argv, timeout=120, error=GuestError, hint="the container runs on; nothing was kept")
-    return snapshots
+def _left_out(mount: Mount, patterns: list[Pattern]) -> bool:
+    inside = mount.mountpoint.strip("/").encode("utf-8", "surrogateescape")
+    return bool(inside) and is_excluded(patterns, inside, folder=True)
+
+
+def _tell(mounts: list[Mount], included: list[Mount], report: Reporter) -> None:
+    for mount in mounts:
+        word = "including" if mount in included else "excluding"
+        reason = mount.reason if mount in included or not mount.included else "exclude_path matches it"
+        report.info(f"{word} {mount.type} mount point {mount.key} ({mount.mountpoint!r}): {reason}")
+
+
+def _describe(mount: Mount, included: bool) -> dict[str, object]:
+    return {
+        "key": mount.key,
+        "volid": mount.volume,
+        "mountpoint": mount.mountpoint,
+        "size": mount.options.get("size"),
+        "included": included,
+        "reason": mount.reason if included or not mount.included else "exclude_path matches it",
+    }
+
+
+def _remove_stale(volumes: list[tuple[Mount, Volume]], report: Reporter) -> None:
+    """What has the name of our snapshots and is in no journal; made by another tool, or its journal was lost."""
+    for mount, volume in volumes:
+        if volume.has_snapshot():
+            report.warn(f"found old vzdump snapshot of {mount.key} ({volume.source}), removing it")
+            volume.remove_snapshot()
 
 
 @contextlib.contextmanager
-def _frozen(guest: LxcGuest, undo: UndoStack, report: Reporter, timings: Timings) -> Iterator[None]:
-    token = undo.push(THAW, **guest.undo_data)
-    report.info("freezing container")
+def _stopped(
+    guest: LxcGuest, running: bool, stopwait: float, undo: UndoStack, report: Reporter, timings: Timings
+) -> Iterator[None]:
+    """The container is down while the block runs; one that was not running before is left alone."""
+    if not running:
+        yield
+        return
     began = time.monotonic()
+    token = undo.push(START, **guest.undo_data, was=guest.init_pid())
     try:
-        guest.freeze()
+        report.info("stopping container")
+        guest.shutdown(stopwait)
         yield
     finally:
+        report.info("starting container")
         undo.undo(token)
-        timings.freeze_seconds = time.monotonic() - began
-        timings.guest_frozen = True
-    report.info(f"container runs again after {timings.freeze_seconds:.2f} s")
-
-
-def _assemble(
-    guest: LxcGuest,
-    included: list[Mount],
-    places: Mapping[str, str],
-    workdir: str,
-    undo: UndoStack,
-    tokens: list[int],
-) -> str:
-    """Mount the volumes read-only as one tree; returns its root."""
-    root = os.path.join(workdir, "root")
-    os.makedirs(root, mode=0o755, exist_ok=True)
-    for mount in included:
-        place = root if mount.key == "rootfs" else os.path.join(root, mount.mountpoint.strip("/"))
-        # A guest could have put a symbolic link there that leads out of its tree; it cannot change any more now.
-        if os.path.realpath(place) != os.path.realpath(root) + place[len(root) :] or not os.path.isdir(place):
-            raise GuestError(
-                f"cannot read {mount.key} of container {guest.info.vmid}: {mount.mountpoint} is not a plain folder"
-                " in its root file system",
-                hint="make it a folder in the container, or remove the mount point",
-            )
-        tokens.append(undo.push(MOUNT, path=place))
-        run(["mount", "--bind", "--", places[mount.key], place], timeout=60, error=GuestError)
-        run(["mount", "-o", "remount,bind,ro", "--", place], timeout=60, error=GuestError)
-    return root
-
-
-def _copy(
-    guest: LxcGuest,
-    mounts: list[Mount],
-    excludes: list[str],
-    options: CaptureOptions,
-    undo: UndoStack,
-    report: Reporter,
-    timings: Timings,
-) -> str:
-    """Two rsync passes, the second one with the container frozen; returns the copy's root."""
-    target = os.path.join(options.workdir, "root")
-    os.makedirs(target, mode=0o755, exist_ok=True)
-    root = f"/proc/{guest.init_pid()}/root"
-    extended = [] if filesystem_type(target).startswith("nfs") else ["-X", "-A"]
-    if not extended:
-        report.warn("the temporary directory is on NFS: ACLs and extended attributes are not kept")
-    left_out = [mount.mountpoint for mount in mounts if not mount.included]
-    argv = [
-        *("rsync", "--stats", "-h", *extended, "--numeric-ids", "-aH", "--delete", "--no-whole-file"),
-        *("--sparse", "--one-file-system", "--relative"),
-        *(f"--exclude={pattern}" for pattern in [*excludes, *left_out]),
-        *(f"{root}/.{mount.mountpoint}" for mount in mounts if mount.included),
-        target,
-    ]
-    _rsync(guest, argv, "first", report, tolerated=(_VANISHED,))
-    with _frozen(guest, undo, report, timings):
-        _rsync(guest, argv, "final", report, tolerated=())
-    return target
-
-
-def _rsync(guest: LxcGuest, argv: list[str], name: str, report: Reporter, tolerated: tuple[int, ...]) -> None:
-    report.info(f"starting {name} sync")
-    began = time.monotonic()
-    done = run(argv, check=False, timeout=None, error=GuestError)
-    if done.returncode and done.returncode not in tolerated:
-        detail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "no message"
-        raise GuestError(
-            f"cannot copy container {guest.info.vmid} ({name} pass): rsync ended with {done.returncode}: {detail}",
-            hint=f"the copy needs as much space in {argv[-1]} as the container has data; set tmpdir if it is too small",
-        )
-    moved = next((line for line in done.stdout.splitlines() if line.startswith("Total transferred file size")), "")
-    report.info(f"{name} sync finished in {time.monotonic() - began:.1f} s: {moved.partition(': ')[2] or 'nothing'}")
+        timings.downtime_seconds = time.monotonic() - began
+        report.info(f"container is online again after {timings.downtime_seconds:.1f} s")

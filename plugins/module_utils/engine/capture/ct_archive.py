@@ -13,11 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Sequence
 
 from ..errors import GuestError
-from ..formats.cttar import create_argv
+from ..formats.cttar import CONFIG_MEMBER, FIREWALL_MEMBER, NATIVE_MEMBER, create_argv
 from ..guests.lxc.guest import LxcGuest
+from ..rules.excludes import Pattern
 from ..stream.pump import pump_fd
 from ..system.files import write_atomic
-from ..system.process import command_env
+from ..system.process import bound, command_env
+from .ct_excludes import write_found
+from .ct_trees import Trees
 from .model import Progress, Sink, Timings
 
 
@@ -25,19 +28,20 @@ from .model import Progress, Sink, Timings
 class CapturedContainer:
     """A container's trees at one instant.
 
-    :param data_root: folder with the tree; :param sources: what to archive below it.
-    :param config_dir: folder with ``etc/vzdump/pct.conf``.
+    :param disks: every volume, whether it is included, and why. :param workdir: scratch folder with ``config`` and the
+        folders that ``trees`` names. :param members: what comes first, below ``config``.
+    :param patterns: what to leave out. :param idmaps: by which owners are shifted in the trees.
     """
 
     mode: str
     vmid: int
     timings: Timings
     disks: list[dict[str, Any]]
-    config_dir: str
-    data_root: str
-    sources: Sequence[str]
-    excludes: Sequence[str]
+    workdir: str
+    members: Sequence[str]
+    patterns: Sequence[Pattern]
     idmaps: Sequence[str]
+    trees: Trees = field(default_factory=lambda: Trees([]))
     size: int = 0
     extension: str = field(default="tar", init=False)
 
@@ -46,16 +50,28 @@ class CapturedContainer:
 
         :raises GuestError: tar could not read everything; the message has its last lines.
         """
+        simple = [pattern for pattern in self.patterns if pattern.is_simple]
+        others = [pattern for pattern in self.patterns if not pattern.is_simple]
+        # All names are relative to the scratch folder: inside a user namespace the folders above it may be closed.
         argv = create_argv(
-            config_dir=self.config_dir,
-            data_root=self.data_root,
-            sources=self.sources,
-            excludes=self.excludes,
+            config_dir="config",
+            members=self.members,
+            data_root="../root",
+            sources=self.trees.sources,
+            excludes=simple,
+            exclude_file=write_found(self.workdir, self.trees, others) if others else "",
+            apart=[(f"../{folder}", [name]) for folder, name in self.trees.apart],
             idmaps=self.idmaps,
         )
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=command_env()
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=self.workdir,
+                env=command_env({"LC_ALL": "C"}),
+                preexec_fn=bound(),
             )
             try:
                 if child.stdout is not None:
@@ -77,17 +93,22 @@ class CapturedContainer:
         return {}
 
 
-def write_config(guest: LxcGuest, workdir: str) -> str:
-    """Put ``etc/vzdump/pct.conf`` and an empty ``pct.fw`` below a folder in ``workdir`` and return that folder.
+def write_config(guest: LxcGuest, workdir: str) -> list[str]:
+    """Put the config members of an archive into the folder ``config`` and return their names.
 
     The archived config has no lock, no snapshots and no parent, as in Proxmox VE.
     """
     folder = os.path.join(workdir, "config")
     config = replace(guest.config.with_changes({"lock": None, "parent": None}), rest="")
-    write_atomic(os.path.join(folder, "etc/vzdump/pct.conf"), config.to_text())
-    write_atomic(os.path.join(folder, "etc/vzdump/pct.fw"), "")
+    texts = {CONFIG_MEMBER: config.to_text(), FIREWALL_MEMBER: ""}
+    if guest.native_config is not None:
+        texts[NATIVE_MEMBER] = guest.native_config
+    for name, text in texts.items():
+        write_atomic(os.path.join(folder, name), text)
     if guest.idmaps():
-        # Inside the user namespace even root is somebody else here, and has to get through to the files.
-        for path in (workdir, folder, os.path.join(folder, "etc"), os.path.join(folder, "etc/vzdump")):
-            os.chmod(path, 0o711)
-    return folder
+        # Inside the user namespace even root is somebody else here: it has to get through to the config, and tar opens
+        # the folders that it reads from.
+        os.chmod(workdir, 0o711)
+        for path in (folder, os.path.join(folder, "etc"), os.path.join(folder, "etc/vzdump")):
+            os.chmod(path, 0o755)
+    return list(texts)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from typing import Protocol, Sequence
@@ -14,9 +13,8 @@ from typing import Protocol, Sequence
 from ..errors import GuestError, IntegrityError
 from ..formats.cttar import extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
-from ..guests.lxc.render import DEFAULT_IDMAPS
 from ..stream.pump import feed
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from ..system.report import Reporter
 from .model import Progress
 
@@ -53,10 +51,26 @@ def read_ct_config(source: Source) -> str:
     )
 
 
+class _Salvage:
+    """A source that ends where it is damaged."""
+
+    def __init__(self, source: Source, report: Reporter) -> None:
+        self._source = source
+        self._report = report
+
+    def readinto(self, buffer: bytearray) -> int:
+        try:
+            return self._source.readinto(buffer)
+        except IntegrityError as exc:
+            self._report.warn(f"{exc.message}; what comes before that is kept")
+            return 0
+
+
 def extract_ct(
     source: Source,
     rootdir: str,
     *,
+    idmaps: Sequence[str],
     unprivileged: bool,
     progress: Progress,
     report: Reporter,
@@ -64,27 +78,29 @@ def extract_ct(
 ) -> None:
     """Unpack an archive below ``rootdir``, in which all volumes are mounted.
 
-    :param unprivileged: ids in the archive are shifted, as the container's user namespace will see them.
-    :param ignore_unpack_errors: keep what tar could unpack. Hostile members are refused all the same.
+    :param idmaps: by which owners are shifted on disk.
+    :param unprivileged: device nodes are refused; with ``ignore_unpack_errors`` they are left out, because the kernel
+        makes none in a user namespace.
+    :param ignore_unpack_errors: keep what could be unpacked, also of a damaged archive. Hostile members are refused all
+        the same.
     :raises IntegrityError: the archive is damaged or holds members that could reach outside.
     :raises GuestError: tar could not write everything.
     """
-    idmaps: Sequence[str] = DEFAULT_IDMAPS if unprivileged else ()
-    if unprivileged:
-        owner = int(DEFAULT_IDMAPS[0].split(":")[2])
-        os.chown(rootdir, owner, owner)
-    guard = TarGuard(allow_devices=not unprivileged)
+    reader = _Salvage(source, report) if ignore_unpack_errors else source
+    guard = TarGuard(allow_devices=not unprivileged or bool(idmaps and ignore_unpack_errors))
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            extract_argv(rootdir, idmaps=idmaps),
+            extract_argv(".", idmaps=idmaps),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
+            cwd=rootdir,
             env=command_env(),
+            preexec_fn=bound(),
         )
         try:
             if child.stdin is not None:
-                feed(source, child.stdin.fileno(), progress, inspect=guard.inspect)
+                feed(reader, child.stdin.fileno(), progress, inspect=guard.inspect)
                 child.stdin.close()
             status = child.wait()
         finally:

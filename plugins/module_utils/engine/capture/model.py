@@ -35,21 +35,41 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class FleecingPlace:
+    """Where the blocks that a running VM overwrites are kept until the backup has read them.
+
+    :param folder: the images are made here, and it with them; :param format: ``raw`` or ``qcow2``.
+    :param label: what it is, for messages.
+    """
+
+    folder: str
+    format: str
+    label: str
+
+
+@dataclass(frozen=True)
 class CaptureOptions:
     """What the tasks ask of a capture, already resolved to this node's terms.
 
     :param workdir: existing folder for this guest's scratch files (copies of ``suspend`` mode, rendered configs).
-    :param fleecing_dir: existing folder for fleecing images of VM disks.
+    :param fleecing: where a running VM's overwritten blocks go; for VMs only.
+    :param workers: reads of a VM's disk in flight.
     :param stopwait: seconds to wait for an orderly shutdown in ``stop`` mode.
     :param exclude_path: patterns of files to leave out of containers, as vzdump's ``exclude-path``.
     :param stdexcludes: leave out ``/tmp``, ``/var/tmp`` and pid files of containers.
     """
 
     workdir: str
-    fleecing_dir: str
+    fleecing: FleecingPlace | None = None
+    workers: int = 16
     stopwait: float = 600
     exclude_path: tuple[str, ...] = ()
     stdexcludes: bool = True
+
+    @property
+    def fleecing_place(self) -> FleecingPlace:
+        """Where the blocks that a running VM overwrites are kept, in the work folder if nothing else is said."""
+        return self.fleecing or FleecingPlace(self.workdir, "raw", f"the folder {self.workdir}")
 
 
 class Sink(Protocol):

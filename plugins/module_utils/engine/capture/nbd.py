@@ -14,22 +14,29 @@ from typing import Any, Iterator
 
 from ..errors import DependencyError, ProtocolError
 
+WORKERS = 16
+"""Reads in flight when nobody asks for another number, as vzdump's ``performance: max-workers``."""
+
 _AHEAD = 3
+_CLUSTER = 1 << 16
 _STATUS_BYTES = 1 << 30
 _SEND_BYTES = 4 << 20
 #: Has no name in the module.
 _SO_SNDBUFFORCE = 32
 _ZERO_FLAG = 2
+_READ_SECONDS = 600
+"""How long one read may take; storages on a network come back after minutes, or never."""
 
 
 class NbdExport:
     """A connection to one export.
 
     :param path: of the server's unix socket; :param name: of the export; :param label: for messages.
+    :param workers: reads in flight.
     :raises ProtocolError: it cannot be reached; :raises DependencyError: libnbd's Python module is missing.
     """
 
-    def __init__(self, path: str, name: str, label: str) -> None:
+    def __init__(self, path: str, name: str, label: str, workers: int = WORKERS) -> None:
         try:
             import nbd
         except ImportError as exc:
@@ -39,12 +46,16 @@ class NbdExport:
             ) from exc
         self._error = nbd.Error
         self._label = label
+        self._workers = workers
         self._handle: Any = nbd.NBD()
         self._handle.add_meta_context("base:allocation")
         self._handle.set_export_name(name)
         with self._failures("connect to"):
             self._handle.connect_socket(_connect(path))
             self.size = int(self._handle.get_size())
+            self.can_discard = bool(self._handle.can_trim())
+        # Before 1.14 (Ubuntu 22.04) the module could neither fill nor send memory of the caller's own.
+        self._shares_memory = tuple(map(int, self._handle.get_version().split(".")[:2])) >= (1, 14)
 
     def extents(self, align: int) -> Iterator[tuple[int, int, bool]]:
         """Stretches of the export as ``(offset, length, zero)``, cut at multiples of ``align`` bytes.
@@ -68,27 +79,61 @@ class NbdExport:
             yield end, self.size - end, True
 
     def read(self, offset: int, length: int) -> bytearray:
-        """:raises ProtocolError: the server refuses or is gone."""
-        with self._failures("read"):
-            data: bytearray = self._handle.pread(length, offset)
-            return data
+        """Read a piece by several requests at once.
 
-    def read_ahead(self, pieces: Iterator[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bytearray | None]]:
-        """Contents of the pieces in their order (``None``: zeros), read while the caller works on earlier ones."""
+        :raises ProtocolError: the server refuses, is gone, or does not answer.
+        """
+        if not self._shares_memory:
+            with self._failures("read"):
+                whole: bytearray = self._handle.pread(length, offset)
+                return whole
+        data = bytearray(length)
+        view = memoryview(data)
+        step = max(1, -(-length // (_CLUSTER * self._workers))) * _CLUSTER
+        with self._failures("read"):
+            waiting = deque(
+                self._handle.aio_pread(view[at : min(at + step, length)], offset + at) for at in range(0, length, step)
+            )
+            while waiting:
+                if self._handle.aio_command_completed(waiting[0]):
+                    waiting.popleft()
+                elif not self._handle.poll(_READ_SECONDS * 1000):
+                    raise ProtocolError(f"cannot read {self._label}: no answer within {_READ_SECONDS} s")
+        return data
+
+    def read_ahead(
+        self, pieces: Iterator[tuple[int, int, bool]], *, release: bool = False
+    ) -> Iterator[tuple[int, int, bytearray | None]]:
+        """Contents of the pieces in their order (``None``: zeros), read while the caller works on earlier ones.
+
+        :param release: discard each piece on the server when the caller, done with it, asks for the next one.
+        """
         waiting: deque[tuple[int, int, Future[bytearray] | None]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="nbd") as reader:
+
+            def first() -> Iterator[tuple[int, int, bytearray | None]]:
+                offset, length, job = waiting.popleft()
+                yield offset, length, None if job is None else job.result()
+                if release:
+                    reader.submit(self._release, offset, length)
+
             for offset, length, zero in pieces:
                 waiting.append((offset, length, None if zero else reader.submit(self.read, offset, length)))
                 if len(waiting) > _AHEAD:
-                    first, size, job = waiting.popleft()
-                    yield first, size, None if job is None else job.result()
-            for first, size, job in waiting:
-                yield first, size, None if job is None else job.result()
+                    yield from first()
+            while waiting:
+                yield from first()
+
+    def _release(self, offset: int, length: int) -> None:
+        """Give a range back. A refusal is of no account: the range is read, and what is lost shows at the next read."""
+        with contextlib.suppress(self._error):
+            for at in range(offset, offset + length, _STATUS_BYTES):
+                self._handle.trim(min(_STATUS_BYTES, offset + length - at), at)
 
     def write(self, offset: int, data: Any) -> None:
         """:raises ProtocolError: the server refuses (storage full) or is gone."""
         with self._failures("write"):
-            self._handle.pwrite(data, offset)
+            self._handle.pwrite(data if self._shares_memory else bytearray(data), offset)
 
     def flush(self) -> None:
         with self._failures("flush"):
@@ -130,7 +175,11 @@ class NbdExport:
         except (self._error, OSError) as exc:
             # QEMU answers so when it gave up the snapshot for the guest's sake.
             lost = getattr(exc, "errno", None) == "EINVAL"
-            hint = "the fleecing image could not take what the guest overwrote: is its storage full?" if lost else ""
+            hint = (
+                "the fleecing image could not take what the guest overwrote: is its storage full, or slow?"
+                if lost
+                else ""
+            )
             raise ProtocolError(f"cannot {what} {self._label}: {exc}", hint=hint) from exc
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,11 +16,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from ..errors import DependencyError, GuestError
-from ..system.locks import is_alive, process_start_time
-from ..system.undo import UndoStack
-
-DAEMON = "capture.vm.daemon"
-"""Undo kind: a storage daemon that outlived its run: ``pid``, ``start``."""
+from ..system.process import bound
 
 _START_SECONDS = 20
 _STOP_SECONDS = 20
@@ -29,23 +24,31 @@ _STOP_SECONDS = 20
 
 @contextlib.contextmanager
 def serve(
-    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, undo: UndoStack | None = None
+    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, limits: Mapping[str, int] | None = None
 ) -> Iterator[None]:
-    """Export images under their names.
+    """Export images under their names; the daemon does not outlive this process.
 
     :param images: name, path and format (``raw`` or ``qcow2``) of each.
     :param socket: path of the unix socket to be made, in place of an old one.
-    :param undo: journals the daemon, so that a later run can end it.
+    :param limits: by name: how many bytes of a raw image are exported, if not all.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
     # The daemon writes this file when all images are exported; the socket alone is there earlier.
-    ready = f"{socket}.pid"
+    ready = ready_file(socket)
     _remove(socket, ready)
     argv = ["qemu-storage-daemon", "--pidfile", ready, "--nbd-server", f"addr.type=unix,addr.path={socket}"]
     for name, path, fmt in images:
         driver = "host_device" if Path(path).is_block_device() else "file"
         file = {"driver": driver, "filename": path, "read-only": not writable, "discard": "unmap"}
-        node = {"driver": fmt, "node-name": name, "read-only": not writable, "discard": "unmap", "file": file}
+        node: dict[str, Any] = {
+            "driver": fmt,
+            "node-name": name,
+            "read-only": not writable,
+            "discard": "unmap",
+            "file": file,
+        }
+        if fmt == "raw" and name in (limits or {}):
+            node["size"] = (limits or {})[name]
         argv += ["--blockdev", json.dumps(node)]
         argv += [
             "--export",
@@ -54,16 +57,18 @@ def serve(
     with tempfile.TemporaryFile() as errors:
         try:
             daemon = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+                preexec_fn=bound(),
             )
         except FileNotFoundError as exc:
             raise DependencyError(
                 "cannot open disk images: qemu-storage-daemon is not installed",
                 hint="install qemu-system-common or qemu-utils of your distribution",
             ) from exc
-        token = None
-        if undo is not None:
-            token = undo.push(DAEMON, pid=daemon.pid, start=process_start_time(daemon.pid))
         try:
             _wait_ready(daemon, ready, errors, [path for _name, path, _fmt in images])
             yield
@@ -74,9 +79,12 @@ def serve(
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-            if undo is not None and token is not None:
-                undo.drop(token)
             _remove(socket, ready)
+
+
+def ready_file(socket: str) -> str:
+    """The file beside a daemon's socket that tells when it is ready."""
+    return f"{socket}.pid"
 
 
 def _remove(*paths: str) -> None:
@@ -96,10 +104,3 @@ def _wait_ready(daemon: subprocess.Popen[bytes], ready: str, errors: Any, paths:
                 hint="a lock error means that a running VM or another backup uses the image",
             )
         time.sleep(0.01)
-
-
-def undo_daemon(data: Mapping[str, Any]) -> None:
-    """End a storage daemon that a dead run left."""
-    if is_alive(dict(data)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(data["pid"]), signal.SIGKILL)

@@ -19,19 +19,25 @@ from ..guests.model import ResolvedVolume
 from ..settings.guest_config import GuestConfig
 from ..settings.vm_config import Drive
 from .model import Progress, Sink, Timings, VolumeStats
-from .nbd import NbdExport
+from .nbd import WORKERS, NbdExport
 
 _LEFT_OUT = ("lock", "parent")
 
 
 @dataclass(frozen=True)
 class CapturedDisk:
-    """One disk, readable as an NBD export; ``name`` is both the export's and the archive device's."""
+    """One disk, readable as an NBD export.
+
+    :param name: of the device in the archive; :param socket: where it is served, if not where the other disks are;
+    :param export: name of the export, if it is another.
+    """
 
     drive: Drive
     volume: ResolvedVolume
     name: str
     size: int
+    socket: str = ""
+    export: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {"key": self.drive.key, "volid": self.drive.volid, "format": self.volume.format, "size": self.size}
@@ -39,7 +45,7 @@ class CapturedDisk:
 
 @dataclass
 class CapturedMachine:
-    """A VM's disks at one instant, served at ``socket``."""
+    """A VM's disks at one instant, served at ``socket``; ``blobs`` (name, content) go beside its config."""
 
     mode: str
     label: str
@@ -47,6 +53,8 @@ class CapturedMachine:
     captured: Sequence[CapturedDisk]
     socket: str
     timings: Timings
+    workers: int = WORKERS
+    blobs: Sequence[tuple[str, bytes]] = ()
     extension: str = field(default="vma", init=False)
 
     @property
@@ -64,7 +72,8 @@ class CapturedMachine:
         :raises ProtocolError: a disk cannot be read any more, for example because the fleecing image is full.
         """
         index = ClusterMapBuilder()
-        configs = [("qemu-server.conf", archived_config(self.config, self.captured).encode("utf-8", "surrogateescape"))]
+        config = archived_config(self.config, self.captured).encode("utf-8", "surrogateescape")
+        configs = [("qemu-server.conf", config), *self.blobs]
         devices = [(disk.name, disk.size) for disk in self.captured]
         vma = VmaWriter(sink.write, os.urandom(16), int(time.time()), configs, devices, index)
         sink.add_trailer(index.frame)
@@ -72,7 +81,8 @@ class CapturedMachine:
         with contextlib.ExitStack() as stack:
             for dev_id, disk in enumerate(self.captured, 1):
                 label = f"{disk.drive.key} of {self.label}"
-                export = stack.enter_context(NbdExport(self.socket, disk.name, label))
+                socket, name = disk.socket or self.socket, disk.export or disk.name
+                export = stack.enter_context(NbdExport(socket, name, label, self.workers))
                 stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress).to_dict()
         vma.close()
         return stats
@@ -80,7 +90,7 @@ class CapturedMachine:
 
 def _copy(export: NbdExport, vma: VmaWriter, dev_id: int, disk: CapturedDisk, progress: Progress) -> VolumeStats:
     stats = VolumeStats(disk.drive.key, disk.name, disk.size)
-    for offset, length, data in export.read_ahead(_pieces(export)):
+    for offset, length, data in export.read_ahead(_pieces(export), release=export.can_discard):
         first = offset // CLUSTER
         if data is None:
             zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))

@@ -13,72 +13,76 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping
 
 from ..errors import GuestError, ProtocolError
-from ..guests.qemu.launcher import node_name
+from ..guests.qemu.blocks import FILTER, OURS, BlockDevice
 from ..guests.qemu.qmp import QmpClient, QmpError, listening
 
 FILTERS = "capture.vm.filters"
-"""Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (key and so on), ``socket``."""
+"""Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (lists), ``socket``."""
 FILE = "capture.vm.file"
-"""Undo kind: a fleecing image: ``path``."""
+"""Undo kind: a file that is of no use afterwards: ``path``."""
 
-_CBW, _SNAP, _FLEECE, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-exp-"
+_CBW, _SNAP, _FLEECE, _COPY, _EXPORT = FILTER, f"{OURS}snap-", f"{OURS}fleece-", f"{OURS}copy-", f"{OURS}exp-"
 _CBW_TIMEOUT = 30
 """Seconds that a guest's write may wait for a fleecing image that does not answer; then the backup fails."""
 _EXPORT_SECONDS = 30
-_FIRST_SAFE_WITH_IOTHREAD = (9, 0)
+FIRST_SAFE_WITH_IOTHREAD = (9, 0)
 
 
 @dataclass(frozen=True)
 class Filtered:
     """A disk of a running VM.
 
-    :param key: drive key; :param fleece: path of its fleecing image; :param size: bytes the guest sees.
+    :param fleece: path of its fleecing image; :param format: of that image.
     """
 
-    key: str
+    device: BlockDevice
     fleece: str
-    size: int
+    format: str
 
     @property
-    def node(self) -> str:
-        return node_name(self.key)
+    def name(self) -> str:
+        return self.device.name
 
 
-def disk_sizes(qmp: QmpClient, keys: Sequence[str], label: str) -> dict[str, int]:
-    """Sizes in bytes of the disks as the guest sees them.
+def disk_sizes(qmp: QmpClient, devices: Iterable[BlockDevice], label: str) -> dict[str, int]:
+    """Sizes in bytes of the disks as the guest sees them, by key.
 
     :raises GuestError: a disk of the config is not in the running VM, or it cannot be read without risk.
     """
     nodes = {node.get("node-name"): node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
     sizes = {}
-    for key in keys:
-        node = nodes.get(node_name(key))
-        if node is None or _property(qmp, key, "drive") != node_name(key):
+    for device in devices:
+        node = nodes.get(device.node)
+        if node is None or _current_node(qmp, device) != device.node:
             raise GuestError(
-                f"cannot back up {label}: its running QEMU has no disk {key}",
+                f"cannot back up {label}: its running QEMU has no disk {device.key}",
                 hint="the config was changed after the start, or the VM was not started by holdfast: restart it",
             )
-        if qmp.version < _FIRST_SAFE_WITH_IOTHREAD and _property(qmp, key, "iothread"):
-            # QEMU 7.2 aborts when a reader disconnects from a disk with an iothread: that would cost the guest.
-            raise GuestError(
-                f"cannot back up {label} while it runs: {key} has an iothread, with which QEMU before 9.0 can crash",
-                hint="remove the iothread, use mode stop with the VM shut down, or run a newer QEMU",
-            )
-        sizes[key] = int(node["image"]["virtual-size"])
+        sizes[device.key] = int(node["image"]["virtual-size"])
     return sizes
 
 
+def refuse_iothreads(qmp: QmpClient, devices: Iterable[BlockDevice], label: str) -> None:
+    """:raises GuestError: a disk has an iothread, and this QEMU would abort when its reader disconnects."""
+    if qmp.version >= FIRST_SAFE_WITH_IOTHREAD:
+        return
+    for device in devices:
+        if _has_iothread(qmp, device):
+            raise GuestError(
+                f"cannot back up {label} while it runs: {device.key} has an iothread, with which QEMU before 9.0 can"
+                " crash",
+                hint="remove the iothread, back the VM up while it is shut down, or run a newer QEMU",
+            )
+
+
 def prepare(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
-    """Add the fleecing images; the guest runs on and nothing changes for it."""
+    """Open the fleecing images; the guest runs on and nothing changes for it."""
     for disk in disks:
-        with open(disk.fleece, "wb") as stream:
-            stream.truncate(disk.size)
-        os.chmod(disk.fleece, 0o600)
         file = {"driver": "file", "filename": disk.fleece, "discard": "unmap"}
-        node = {"driver": "raw", "node-name": _FLEECE + disk.node, "discard": "unmap", "file": file}
+        node = {"driver": disk.format, "node-name": _FLEECE + disk.name, "discard": "unmap", "file": file}
         qmp.execute("blockdev-add", node)
 
 
@@ -87,21 +91,26 @@ def insert(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
     for disk in disks:
         filtered = {
             "driver": "copy-before-write",
-            "node-name": _CBW + disk.node,
-            "file": disk.node,
-            "target": _FLEECE + disk.node,
+            "node-name": _CBW + disk.name,
+            "file": disk.device.node,
+            "target": _FLEECE + disk.name,
             # If fleecing fails, the backup breaks and not the guest.
             "on-cbw-error": "break-snapshot",
             "cbw-timeout": _CBW_TIMEOUT,
         }
         qmp.execute("blockdev-add", filtered)
-        qmp.execute("qom-set", {"path": _path(disk.key), "property": "drive", "value": _CBW + disk.node})
-        view = {"driver": "snapshot-access", "node-name": _SNAP + disk.node, "file": _CBW + disk.node}
+        qmp.execute("qom-set", {"path": disk.device.path, "property": "drive", "value": _CBW + disk.name})
+        view = {
+            "driver": "snapshot-access",
+            "node-name": _SNAP + disk.name,
+            "file": _CBW + disk.name,
+            "discard": "unmap",
+        }
         qmp.execute("blockdev-add", view)
 
 
 def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -> None:
-    """Serve the view of each disk under its node's name.
+    """Serve the view of each disk under its node's name; a reader may discard what it has read.
 
     :raises GuestError: this QEMU already serves NBD for somebody else.
     """
@@ -116,13 +125,23 @@ def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -
             hint="there is one per QEMU: end whatever uses it",
         ) from exc
     for disk in disks:
-        arguments = {"type": "nbd", "id": _EXPORT + disk.node, "node-name": _SNAP + disk.node, "name": disk.node}
-        qmp.execute("block-export-add", arguments)
+        arguments = {"type": "nbd", "id": _EXPORT + disk.name, "node-name": _SNAP + disk.name, "name": disk.name}
+        # Writable stands for discards alone: the view refuses writes.
+        qmp.execute("block-export-add", {**arguments, "writable": True})
 
 
-def remove(qmp: QmpClient, keys: Iterable[str]) -> bool:
+def export_copy(qmp: QmpClient, name: str, path: str) -> None:
+    """Serve a file, the copy of something that is no disk of the guest, beside the views."""
+    file = {"driver": "file", "filename": path, "read-only": True}
+    qmp.execute("blockdev-add", {"driver": "raw", "node-name": _COPY + name, "read-only": True, "file": file})
+    arguments = {"type": "nbd", "id": _EXPORT + name, "node-name": _COPY + name, "name": name}
+    qmp.execute("block-export-add", arguments)
+
+
+def remove(qmp: QmpClient, devices: Iterable[BlockDevice], socket: str) -> bool:
     """Take away whatever a backup put into this QEMU, in the order that QEMU allows; the second call does nothing.
 
+    :param socket: where a backup serves; a server that listens elsewhere is somebody else's and stays.
     :returns: whether there was anything. :raises ProtocolError: something would not go.
     """
     ours = [item["id"] for item in qmp.execute("query-block-exports") if item["id"].startswith(_EXPORT)]
@@ -134,18 +153,18 @@ def remove(qmp: QmpClient, keys: Iterable[str]) -> bool:
         if time.monotonic() > deadline:
             raise ProtocolError(f"{qmp.label}: QEMU does not give up the exports {', '.join(ours)}")
         time.sleep(0.02)
-    if ours:
-        with contextlib.suppress(QmpError):
-            qmp.execute("nbd-server-stop")
+    serving = listening(socket)
+    if serving:
+        qmp.execute("nbd-server-stop")
     names = _node_names(qmp)
-    if not ours and not any(name.startswith("bk-") for name in names):
+    if not serving and not any(name.startswith(OURS) for name in names):
         return False
     for name in [name for name in names if name.startswith(_SNAP)]:
         qmp.execute("blockdev-del", {"node-name": name})
-    for key in keys:
-        if str(_property(qmp, key, "drive")).startswith(_CBW):
-            qmp.execute("qom-set", {"path": _path(key), "property": "drive", "value": node_name(key)})
-    for prefix in (_CBW, _FLEECE):
+    for device in devices:
+        if str(_current_node(qmp, device)).startswith(_CBW):
+            qmp.execute("qom-set", {"path": device.path, "property": "drive", "value": device.node})
+    for prefix in (_CBW, _FLEECE, _COPY):
         for name in [name for name in names if name.startswith(prefix)]:
             qmp.execute("blockdev-del", {"node-name": name})
     return True
@@ -155,7 +174,7 @@ def undo_filters(data: Mapping[str, Any]) -> None:
     """Clean the QEMU of a run that may be dead; if QEMU itself is gone, so are the filters."""
     if listening(str(data["qmp"])):
         with QmpClient(str(data["qmp"]), str(data["label"])) as qmp:
-            remove(qmp, [str(key) for key in data["devices"]])
+            remove(qmp, map(BlockDevice.from_list, data["devices"]), str(data["socket"]))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(str(data["socket"]))
 
@@ -165,14 +184,30 @@ def undo_file(data: Mapping[str, Any]) -> None:
         os.unlink(str(data["path"]))
 
 
-def _path(key: str) -> str:
-    return f"/machine/peripheral/{key}"
-
-
-def _property(qmp: QmpClient, key: str, name: str) -> Any:
-    """A property of a drive's device; ``None`` when there is no such device or property."""
+def _has_iothread(qmp: QmpClient, device: BlockDevice) -> bool:
+    """Whether the disk, or the controller that it hangs on, has one."""
+    if _property(qmp, device, "iothread"):
+        return True
+    bus = str(_property(qmp, device, "parent_bus") or "")
+    controller = "/".join(bus.split("/")[:4])
     try:
-        return qmp.execute("qom-get", {"path": _path(key), "property": name})
+        return bool(qmp.execute("qom-get", {"path": controller, "property": "iothread"}))
+    except QmpError:
+        return False
+
+
+def _current_node(qmp: QmpClient, device: BlockDevice) -> Any:
+    """The node directly under a disk's device; ``None`` when there is no such device."""
+    drive = _property(qmp, device, "drive")
+    # Of a disk given by -drive the property is the name of that, under which the nodes change.
+    named = [item for item in qmp.execute("query-block") if item["device"] and item["device"] == drive]
+    return named[0].get("inserted", {}).get("node-name") if named else drive
+
+
+def _property(qmp: QmpClient, device: BlockDevice, name: str) -> Any:
+    """A property of a disk's device; ``None`` when there is no such device or property."""
+    try:
+        return qmp.execute("qom-get", {"path": device.path, "property": name})
     except QmpError:
         return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Protocol
 
@@ -45,10 +44,13 @@ def inspect(source: Source) -> tuple[list[tuple[str, bytes]], list[tuple[str, in
     return list(header.configs), [(device.name, device.size) for device in header.devices]
 
 
-def extract_vma(source: Source, targets: Mapping[str, Target], progress: Progress, report: Reporter) -> dict[str, int]:
+def extract_vma(
+    source: Source, targets: Mapping[str, Target], progress: Progress, report: Reporter, *, workdir: str
+) -> dict[str, int]:
     """Write the devices of an archive to new images, holes where the archive has zeros.
 
     :param targets: by device name; each device of the archive has one.
+    :param workdir: existing folder for a socket, so its name must be short.
     :returns: bytes written per device.
     :raises IntegrityError: the archive is damaged, incomplete, or has a device without target.
     :raises StorageError: an image cannot be made or written.
@@ -71,8 +73,8 @@ def extract_vma(source: Source, targets: Mapping[str, Target], progress: Progres
         report.info(f"restoring {name} ({device.size} bytes) to {target.path}")
     with contextlib.ExitStack() as files:
         flushers = {name: files.enter_context(_flushing(targets[name].path)) for name in devices}
-        with tempfile.TemporaryDirectory(prefix="holdfast-nbd-") as folder, contextlib.ExitStack() as stack:
-            socket = os.path.join(folder, "nbd")
+        with contextlib.ExitStack() as stack:
+            socket = os.path.join(workdir, "nbd")
             stack.enter_context(serve(images, socket, writable=True))
             exports = {name: stack.enter_context(NbdExport(socket, name, targets[name].path)) for name in devices}
             try:

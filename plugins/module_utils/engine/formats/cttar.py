@@ -10,11 +10,14 @@ names that start with ``./``. Ids in it are those inside the container.
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Sequence
+
+from ..rules.excludes import Pattern, tar_options
 
 CONFIG_MEMBER = "./etc/vzdump/pct.conf"
 FIREWALL_MEMBER = "./etc/vzdump/pct.fw"
-STANDARD_EXCLUDES = ("/tmp/?*", "/var/tmp/?*", "/var/run/?*.pid")
+NATIVE_MEMBER = "./etc/vzdump/lxc.conf"
+"""LXC's own config of a container that has no Proxmox VE config."""
 
 _COMMON = (
     "--one-file-system",
@@ -37,34 +40,28 @@ def usernsexec(idmaps: Sequence[str]) -> list[str]:
     return ["lxc-usernsexec", *(part for idmap in idmaps for part in ("-m", idmap)), "--"]
 
 
-def exclude_warnings(patterns: Iterable[str]) -> list[str]:
-    """What the operator should know about patterns that tar takes literally and that match nothing."""
-    return [
-        f"tar does not match exclusion with a trailing slash '{pattern}'"
-        for pattern in patterns
-        if pattern.endswith("/")
-    ]
-
-
 def create_argv(
     *,
     config_dir: str,
     data_root: str,
+    members: Sequence[str] = (CONFIG_MEMBER, FIREWALL_MEMBER),
     sources: Sequence[str],
-    excludes: Sequence[str] = (),
+    excludes: Sequence[Pattern] = (),
+    exclude_file: str = "",
+    apart: Sequence[tuple[str, Sequence[str]]] = (),
     idmaps: Sequence[str] = (),
 ) -> list[str]:
-    """The command that writes an archive to its standard output.
+    """The command that writes an archive to its standard output; it must run in the locale C.
 
-    :param config_dir: folder with ``etc/vzdump/pct.conf`` and ``etc/vzdump/pct.fw``.
-    :param data_root: folder that holds the container's tree.
+    :param config_dir: folder with the ``members``, which come first.
+    :param data_root: folder that holds the container's tree, absolute or as seen from ``config_dir``.
     :param sources: what to archive below it: ``["./"]`` and ``"./data"`` for each mount point, or ``["."]`` for a copy.
-    :param excludes: patterns as in vzdump's ``exclude-path``; a leading ``/`` anchors at the container's root.
+    :param excludes: simple patterns.
+    :param exclude_file: file with one anchored pattern a line in tar's form.
+    :param apart: more folders (absolute, or as seen from the one before) with what to archive below them.
     :param idmaps: of an unprivileged container, see :func:`usernsexec`.
     """
-    floating = ["lost+found"] if idmaps else []
-    floating += [pattern for pattern in excludes if not pattern.startswith("/")]
-    anchored = [pattern for pattern in excludes if pattern.startswith("/")]
+    everywhere = ["--exclude=lost+found"] if idmaps else []
     return [
         *usernsexec(idmaps),
         "tar",
@@ -72,17 +69,15 @@ def create_argv(
         "-",
         "--totals",
         *_COMMON,
-        "--one-file-system",
-        "--warning=no-file-ignored",
         f"--directory={config_dir}",
-        CONFIG_MEMBER,
-        FIREWALL_MEMBER,
+        *members,
         f"--directory={data_root}",
         "--no-anchored",
-        *(f"--exclude={pattern}" for pattern in floating),
-        "--anchored",
-        *(f"--exclude=.{pattern}" for pattern in anchored),
+        *everywhere,
+        *tar_options(excludes),
+        *([f"--exclude-from={exclude_file}"] if exclude_file else []),
         *sources,
+        *(part for folder, below in apart for part in (f"--directory={folder}", *below)),
     ]
 
 

@@ -117,12 +117,13 @@ def parse_table(raw: bytes, file_size: int) -> SeekTable:
 
     :raises IntegrityError: it does not describe that file; the frames can still be read as a stream.
     """
-    if table_size(raw[-FOOTER.size :]) != len(raw):
+    footer = raw[len(raw) - FOOTER.size :]
+    if table_size(footer) != len(raw):
         raise IntegrityError("the seek table at the end of the archive is damaged: its size does not match")
     magic, length = FRAME_HEAD.unpack_from(raw)
     if magic != SEEK_TABLE_MAGIC or length != len(raw) - FRAME_HEAD.size:
         raise IntegrityError("the seek table at the end of the archive is damaged: it does not start as it ends")
-    count, flags, _magic = FOOTER.unpack(raw[-FOOTER.size :])
+    count, flags, _magic = FOOTER.unpack(footer)
     step = 12 if flags & _CHECKSUM_FLAG else 8
     table = SeekTable()
     for at in range(FRAME_HEAD.size, FRAME_HEAD.size + count * step, step):

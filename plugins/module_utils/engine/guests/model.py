@@ -14,8 +14,8 @@ from typing import Callable
 class GuestInfo:
     """One guest defined on this node.
 
-    :param kind: ``qemu`` or ``lxc``.
-    :param config_path: file that defines it, in Proxmox VE syntax.
+    :param kind: ``qemu``, ``adopted`` (a VM that somebody else starts), ``libvirt`` or ``lxc``.
+    :param config_path: file that defines it; of a libvirt domain, the connection's URI and its name.
     """
 
     kind: str
@@ -25,6 +25,21 @@ class GuestInfo:
     pool: str
     template: bool
     config_path: str
+
+    @property
+    def archive_kind(self) -> str:
+        """The kind in names of archives."""
+        return archive_kind(self.kind)
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"{'CT' if self.kind == 'lxc' else 'VM'} {self.vmid} ({self.name})"
+
+
+def archive_kind(kind: str) -> str:
+    """The kind in names of archives of a kind of guest: ``qemu`` for every VM, else ``lxc``."""
+    return "lxc" if kind == "lxc" else "qemu"
 
 
 @dataclass(frozen=True)

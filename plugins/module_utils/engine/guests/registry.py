@@ -15,15 +15,20 @@ from ..settings.guest_config import GuestConfig
 from ..system.files import read_text
 from ..system.host import Host
 from ..system.undo import Handler
-from .lxc.guest import UNDO as LXC_UNDO
+from .libvirt.definition import UNDO as DEFINITION_UNDO
+from .libvirt.guest import UNDO as LIBVIRT_UNDO
+from .libvirt.guest import LibvirtGuest, list_domains
 from .lxc.guest import LxcGuest
+from .lxc.tools import UNDO as LXC_UNDO
 from .model import GuestInfo, Resolve
+from .qemu.adopted import UNDO as ADOPTED_UNDO
+from .qemu.adopted import AdoptedGuest, list_adopted, read_adopted
 from .qemu.guest import UNDO as QEMU_UNDO
 from .qemu.guest import QemuGuest
 
-Guest = Union[QemuGuest, LxcGuest]
+Guest = Union[QemuGuest, LibvirtGuest, LxcGuest]
 
-UNDO: dict[str, Handler] = {**QEMU_UNDO, **LXC_UNDO}
+UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **DEFINITION_UNDO, **LXC_UNDO}
 
 _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 
@@ -31,11 +36,14 @@ _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 def list_guests(host: Host) -> list[GuestInfo]:
     """Every guest defined on this node, by id within its kind.
 
-    :raises ConfigError: a definition cannot be parsed, or one id is defined twice.
+    :raises ConfigError: one id is defined twice.
+    :raises GuestError: libvirt is used on this node and does not answer.
     """
     found = [
         *_defined(host.paths.qemu_configs, "qemu", "name", "VM"),
         *_defined(host.paths.lxc_configs, "lxc", "hostname", "CT"),
+        *list_adopted(host),
+        *list_domains(host),
     ]
     seen: dict[int, GuestInfo] = {}
     for info in found:
@@ -53,6 +61,10 @@ def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
 
     :raises GuestError: its definition is gone; :raises ConfigError: it cannot be parsed.
     """
+    if info.kind == "libvirt":
+        return LibvirtGuest(host, info)
+    if info.kind == "adopted":
+        return AdoptedGuest(host, info)
     text = read_text(info.config_path)
     if text is None:
         raise GuestError(f"guest {info.vmid} ({info.name}) does not exist: {info.config_path} is gone")
@@ -62,6 +74,15 @@ def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
     if info.kind == "lxc":
         return LxcGuest(host, info, config, resolve)
     raise GuestError(f"guest {info.vmid} is of the unknown kind {info.kind!r}")
+
+
+def guest_text(host: Host, info: GuestInfo) -> str:
+    """A guest's definition in Proxmox VE syntax: its own, or the one made from what it is; empty if it is gone."""
+    if info.kind == "libvirt":
+        return LibvirtGuest(host, info).config.to_text()
+    if info.kind == "adopted":
+        return read_adopted(info.config_path).config.to_text()
+    return read_text(info.config_path) or ""
 
 
 def _defined(folder: str, kind: str, name_key: str, prefix: str) -> list[GuestInfo]:
@@ -75,7 +96,8 @@ def _defined(folder: str, kind: str, name_key: str, prefix: str) -> list[GuestIn
         text = read_text(path)
         if text is None:
             continue
-        config = GuestConfig.parse(text, path)
+        # A config with a wrong line is a matter of its own guest, not of all that are listed with it.
+        config = GuestConfig.parse(text, path, strict=False)
         found.append(
             GuestInfo(
                 kind=kind,

@@ -12,29 +12,39 @@ from typing import Mapping
 from ..errors import UsageError
 
 VARIABLES = ("cluster", "guestname", "node", "vmid")
-_TOKEN = re.compile(r"\\(.)|\{\{(.*?)\}\}|\{([A-Za-z_]+)\}", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "\\": "\\"}
+_VARIABLE = re.compile(r"\{\{([^\s{}]+)\}\}|\{([A-Za-z_]+)\}")
+
+
+def check_notes(template: str) -> None:
+    """Refuse a template that cannot be filled.
+
+    :raises UsageError: unknown variables or escapes, all of them named, or a line break that is not written as ``\\n``.
+    """
+    if "\n" in template:
+        raise UsageError("the notes template contains a line feed", hint=r"write \n for a line break")
+    unknown = [f"escape sequence {match[0]!r}" for match in _ESCAPE.finditer(template) if match[1] not in _ESCAPES]
+    names = [match[1] or match[2] for match in _VARIABLE.finditer(_unescape(template))]
+    unknown += [f"variable {name!r}" for name in names if name not in VARIABLES]
+    if unknown:
+        raise UsageError(
+            f"the notes template has unknown parts: {', '.join(unknown)}",
+            hint=r"known are \n, \\ and the variables " + ", ".join(f"{{{name}}}" for name in VARIABLES),
+        )
 
 
 def render_notes(template: str, values: Mapping[str, str]) -> str:
-    r"""Fill a template.
+    """Fill a template.
 
-    ``\n`` is a line break and ``\\`` a backslash. Values are put in as they are and not looked at again.
+    ``\\n`` is a line break and ``\\\\`` a backslash. Values are put in as they are and not looked at again.
 
     :param values: one text for each of ``VARIABLES``.
-    :raises UsageError: an unknown variable, or a backslash before another character.
+    :raises UsageError: as :func:`check_notes`.
     """
+    check_notes(template)
+    return _VARIABLE.sub(lambda match: values[match[1] or match[2]], _unescape(template))
 
-    def replace(match: re.Match[str]) -> str:
-        if match[1] is not None:
-            if match[1] not in _ESCAPES:
-                raise UsageError(f"notes template: unexpected escape \\{match[1]}", hint=r"only \n and \\ are known")
-            return _ESCAPES[match[1]]
-        name = (match[2] if match[2] is not None else match[3]).strip()
-        if name not in values:
-            raise UsageError(
-                f"notes template: there is no variable {name!r}", hint="known are " + ", ".join(sorted(values))
-            )
-        return values[name]
 
-    return _TOKEN.sub(replace, template)
+def _unescape(template: str) -> str:
+    return _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[0]), template)

@@ -10,12 +10,14 @@ Protected archives neither count nor cover.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import Callable, Iterable, Mapping
+from typing import Callable, Iterable, Mapping, TypeVar
 
 from ..errors import UsageError
+from .values import parse_flag, parse_pairs, whole_number
+
+T = TypeVar("T")
 
 RULES = ("keep-last", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly")
 _PERIOD: dict[str, Callable[[datetime], tuple[int, ...]]] = {
@@ -25,7 +27,7 @@ _PERIOD: dict[str, Callable[[datetime], tuple[int, ...]]] = {
     "keep-monthly": lambda t: (t.year, t.month),
     "keep-yearly": lambda t: (t.year,),
 }
-_TRUE, _FALSE = ("1", "on", "yes", "true"), ("0", "off", "no", "false")
+_COUNT = whole_number(0)
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class Entry:
 
     :param group: archives compete only within a group (``qemu/100``); ``None`` marks a renamed archive, always kept.
     :param time: seconds since 1970.
+    :param good: whether a guest could be restored from it, as far as is known.
     """
 
     name: str
     group: str | None
     time: int
     protected: bool = False
+    good: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,22 @@ class Marked:
     rule: str
 
 
+@dataclass(frozen=True)
+class Emptied:
+    """A guest that a plan would leave without a good archive: ``removed`` are the good ones that it has now."""
+
+    group: str
+    removed: tuple[str, ...]
+
+
 def parse_keep(value: str | Mapping[str, object]) -> Keep:
     """Retention from ``keep-last=3,keep-daily=7`` or from a mapping (dashes or underscores, with or without ``keep-``).
 
     :raises UsageError: unknown or repeated key, a value that is no number, or ``keep-all`` beside another rule.
     """
-    pairs = _split(value) if isinstance(value, str) else [(str(key), item) for key, item in value.items()]
+    pairs: list[tuple[str, object]] = (
+        _split(value) if isinstance(value, str) else [(str(key), item) for key, item in value.items()]
+    )
     counts: dict[str, int] = {}
     keep_all = False
     seen: set[str] = set()
@@ -81,12 +95,14 @@ def parse_keep(value: str | Mapping[str, object]) -> Keep:
         if key in seen:
             raise UsageError(f"retention: {key} is given twice")
         seen.add(key)
+        if item is None:
+            continue
         if key == "keep-all":
-            keep_all = _flag(item)
+            keep_all = _checked(parse_flag, key, item)
         elif key not in RULES:
             raise UsageError(f"retention: unknown key {raw!r}", hint="known are keep-all, " + ", ".join(RULES))
-        elif item is not None:
-            counts[key] = _number(key, item)
+        else:
+            counts[key] = _checked(_COUNT, key, item)
     positive = tuple((rule, counts[rule]) for rule in RULES if counts.get(rule, 0) > 0)
     if keep_all and positive:
         raise UsageError("retention: keep-all cannot be set together with other rules")
@@ -98,8 +114,24 @@ def format_keep(keep: Keep) -> str:
     return ",".join(f"{key}={count}" for key, count in sorted(keep.to_dict().items()))
 
 
+def emptied(marked: Iterable[Marked]) -> list[Emptied]:
+    """The guests that would lose their last good archive.
+
+    Retention alone always leaves the newest archive of a guest, but the newest may be known to be damaged.
+    """
+    groups: dict[str, list[Marked]] = {}
+    for one in marked:
+        if one.entry.group is not None and one.entry.good:
+            groups.setdefault(one.entry.group, []).append(one)
+    return [
+        Emptied(group, tuple(one.entry.name for one in good))
+        for group, good in groups.items()
+        if all(one.mark == "remove" for one in good)
+    ]
+
+
 def prune_plan(entries: Iterable[Entry], keep: Keep, tz: tzinfo | None = None) -> list[Marked]:
-    """Mark every entry, in the given order.
+    """Mark every entry; the answer has the order of the entries. Of two in the same second the name decides.
 
     :param tz: zone whose days, weeks and months count; ``None`` is the node's.
     """
@@ -115,7 +147,7 @@ def prune_plan(entries: Iterable[Entry], keep: Keep, tz: tzinfo | None = None) -
         elif entry.group is None:
             marks[index] = ("renamed", "no standard name")
     for members in groups.values():
-        _mark_group(listed, sorted(members, key=lambda i: -listed[i].time), keep, tz, marks)
+        _mark_group(listed, sorted(members, key=lambda i: (-listed[i].time, listed[i].name)), keep, tz, marks)
     return [Marked(entry, *marks[index]) for index, entry in enumerate(listed)]
 
 
@@ -151,27 +183,18 @@ def _period(rule: str, time: int, tz: tzinfo | None) -> tuple[int, ...]:
 
 
 def _split(text: str) -> list[tuple[str, object]]:
-    pairs: list[tuple[str, object]] = []
-    for part in text.split(","):
-        if not part.strip():
-            continue
-        key, equals, value = part.partition("=")
-        if not equals or not key or not value:
-            raise UsageError(f"retention: {part!r} is not of the form keep-last=3")
+    try:
+        pairs = parse_pairs(text)
+    except ValueError as exc:
+        raise UsageError(f"retention: {text!r} {exc}", hint="the form is keep-last=3,keep-daily=7") from exc
+    for key in pairs:
         if not key.startswith("keep-"):
             raise UsageError(f"retention: unknown key {key!r}", hint="known are keep-all, " + ", ".join(RULES))
-        pairs.append((key, value))
-    return pairs
+    return list(pairs.items())
 
 
-def _flag(value: object) -> bool:
-    text = str(int(value) if isinstance(value, bool) else value).lower()
-    if text not in _TRUE + _FALSE:
-        raise UsageError(f"retention: keep-all={value} is neither yes nor no")
-    return text in _TRUE
-
-
-def _number(key: str, value: object) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"[+-]?[0-9]+", str(value), re.ASCII) or int(str(value)) < 0:
-        raise UsageError(f"retention: {key}={value} is not a number of at least 0")
-    return int(str(value))
+def _checked(check: Callable[[object], T], key: str, value: object) -> T:
+    try:
+        return check(value)
+    except ValueError as exc:
+        raise UsageError(f"retention: {key}={value} {exc}") from exc

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ..errors import UsageError
 
@@ -26,10 +26,50 @@ class GuestRef:
 
 @dataclass(frozen=True)
 class Selection:
-    """:param guests: ids to back up, ascending; :param skipped: ids selected but living on another node."""
+    """:param guests: ids to back up, ascending; :param skipped: ids selected but living on another node.
 
-    guests: tuple[int, ...]
+    :param missing: ids and names asked for that no guest has; the run goes on, and ends as failed.
+    :param warnings: what of the selection has no effect.
+    """
+
+    guests: tuple[int, ...] = ()
     skipped: tuple[int, ...] = ()
+    missing: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check_selection(wanted: Mapping[str, Any]) -> None:
+    """Refuse ways of selecting that exclude each other, and a selection of nothing.
+
+    :param wanted: those of ``vmid``, ``all``, ``exclude`` and ``pool`` that are given.
+    """
+    given = [name for name in ("vmid", "all", "exclude", "pool") if wanted.get(name)]
+    if not given:
+        raise UsageError("no guest is selected", hint="give vmid, all, exclude or pool; all means every guest")
+    if "vmid" in given and len(given) > 1:
+        raise UsageError(f"'vmid' and '{given[1]}' exclude each other", hint="name guests, or select all of them")
+
+
+def change_selection(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The selection of a job after some of its keys were set.
+
+    Naming guests or a pool replaces every other way, ``all`` those two; ``exclude`` alone means all but these.
+    """
+    merged = {key: value for key, value in {**before, **changes}.items() if value not in (None, "", (), [], False)}
+    if changes.get("vmid"):
+        dropped: tuple[str, ...] = ("all", "exclude", "pool")
+    elif changes.get("all"):
+        dropped = ("vmid", "pool")
+    elif changes.get("exclude"):
+        dropped = ("vmid",)
+    elif changes.get("pool"):
+        dropped = ("vmid", "all", "exclude")
+    else:
+        dropped = ()
+    result = {key: value for key, value in merged.items() if key not in dropped or changes.get(key)}
+    if "exclude" in result and "pool" not in result:
+        result["all"] = True
+    return result
 
 
 def select(
@@ -45,46 +85,47 @@ def select(
     """Apply a selection on the node ``here``.
 
     :param node: the run concerns only this node; elsewhere nothing is selected.
-    :raises UsageError: nothing or contradicting things are asked for, or a guest is unknown or ambiguous.
+    :raises UsageError: nothing or contradicting things are asked for, or a name belongs to several guests.
     """
-    known = list(guests)
-    if vmid and (all or pool or exclude):
-        other = "all" if all else "pool" if pool else "exclude"
-        raise UsageError(f"'vmid' and '{other}' exclude each other", hint="name guests, or select all of them")
-    if all and pool:
-        raise UsageError("'all' and 'pool' exclude each other")
-    if not (vmid or all or pool or exclude):
-        raise UsageError("no guest is selected", hint="give vmid, all, exclude or pool")
+    check_selection({"vmid": vmid, "all": all, "exclude": exclude, "pool": pool})
     if node is not None and node != here:
-        return Selection(())
-    if vmid:
-        chosen = {find(known, text) for text in vmid}
-    else:
-        left_out = {find(known, text, missing_ok=True) for text in exclude}
-        chosen = {g.vmid for g in known if g.vmid not in left_out and (pool is None or g.pool == pool)}
-        if pool is not None and not any(g.pool == pool for g in known):
+        return Selection()
+    known = list(guests)
+    missing: list[str] = []
+    warnings: list[str] = []
+    if pool:
+        if not any(guest.pool == pool for guest in known):
             raise UsageError(f"there is no guest in the pool {pool!r}", hint="`holdfast guests` lists pools")
-    away = {g.vmid for g in known if g.vmid in chosen and g.node not in ("", here)}
-    return Selection(tuple(sorted(chosen - away)), tuple(sorted(away)))
+        ignored = [name for name, value in (("all", all), ("exclude", exclude)) if value]
+        warnings += [f"{name!r} has no effect beside 'pool': every member of {pool!r} is taken" for name in ignored]
+        chosen = {guest.vmid for guest in known if guest.pool == pool}
+    elif vmid:
+        found = {str(text).strip(): find(known, text) for text in vmid}
+        chosen = {number for number in found.values() if number is not None}
+        missing = [text for text, number in found.items() if number is None and text.strip("0")]
+    else:
+        left_out = {find(known, text) for text in exclude}
+        chosen = {guest.vmid for guest in known if guest.vmid not in left_out}
+    away = {guest.vmid for guest in known if guest.vmid in chosen and guest.node not in ("", here)}
+    return Selection(
+        guests=tuple(sorted(chosen - away)),
+        # Whoever names the node does not care about others.
+        skipped=() if node is not None else tuple(sorted(away)),
+        missing=tuple(missing),
+        warnings=tuple(warnings),
+    )
 
 
-def find(guests: Sequence[GuestRef], text: str | int, *, missing_ok: bool = False) -> int:
-    """Id of a guest given by id or name; an id always wins over a name that looks like one.
+def find(guests: Sequence[GuestRef], text: str | int) -> int | None:
+    """Id of a guest given by id or name, ``None`` when there is none; an id wins over a name that looks like one.
 
-    :param missing_ok: an unknown guest gives 0 (nothing is lost by excluding what does not exist).
-    :raises UsageError: there is none, or several guests bear that name.
+    :raises UsageError: several guests bear that name.
     """
     wanted = str(text).strip()
-    ids = {guest.vmid for guest in guests}
-    if wanted.isdigit() and int(wanted) in ids:
+    if wanted.isascii() and wanted.isdecimal() and any(guest.vmid == int(wanted) for guest in guests):
         return int(wanted)
     named = sorted(guest.vmid for guest in guests if guest.name == wanted)
     if len(named) > 1:
         listed = ", ".join(map(str, named))
         raise UsageError(f"the name {wanted!r} belongs to several guests ({listed})", hint="give the id")
-    if named:
-        return named[0]
-    if missing_ok:
-        return 0
-    present = ", ".join(f"{g.vmid} ({g.name})" for g in sorted(guests, key=lambda g: g.vmid)[:20]) or "none at all"
-    raise UsageError(f"there is no guest {wanted!r} on this node", hint=f"guests here: {present}")
+    return named[0] if named else None

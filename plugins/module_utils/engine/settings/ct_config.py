@@ -32,10 +32,7 @@ class Mount:
     options: Mapping[str, str]
     included: bool
     reason: str
-
-    @property
-    def read_only(self) -> bool:
-        return self.options.get("ro") == "1"
+    read_only: bool = False
 
 
 def ct_mounts(config: GuestConfig) -> list[Mount]:
@@ -47,7 +44,8 @@ def ct_mounts(config: GuestConfig) -> list[Mount]:
     if "rootfs" not in keys:
         raise ConfigError("the container config has no 'rootfs'")
     ordered = sorted(keys, key=lambda key: -1 if key == "rootfs" else int(key[2:]))
-    return [_mount(key, config.get(key) or "") for key in ordered]
+    template = config.get("template") == "1"
+    return [_mount(key, config.get(key) or "", template) for key in ordered]
 
 
 def is_unprivileged(config: GuestConfig) -> bool:
@@ -61,7 +59,7 @@ def ct_nets(config: GuestConfig) -> list[tuple[str, dict[str, str]]]:
     return sorted(found, key=lambda item: int(item[0][3:]))
 
 
-def _mount(key: str, value: str) -> Mount:
+def _mount(key: str, value: str, template: bool) -> Mount:
     options = parse_property_string(value, "volume")
     volume = options.pop("volume", "")
     if not volume:
@@ -79,4 +77,6 @@ def _mount(key: str, value: str) -> Mount:
         included, reason = True, "backup=1"
     else:
         included, reason = False, "backup is not 1"
-    return Mount(key, volume, kind, mountpoint, backup, options, included, reason)
+    # The mount points of a template are read-only unless they say otherwise.
+    read_only = parse_flag(options.get("ro", str(int(template and key != "rootfs"))), f"{key}: ro")
+    return Mount(key, volume, kind, mountpoint, backup, options, included, reason, read_only)

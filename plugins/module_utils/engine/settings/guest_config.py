@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import Mapping
-from urllib.parse import quote, unquote
 
 from ..errors import ConfigError
+from .section import decode_text, encode_text
 
-_LINE = re.compile(r"([a-zA-Z][\w.-]*)\s*[:=]\s*(.*?)\s*")
+_LINE = re.compile(r"([a-zA-Z][\w-]*):\s*(.*?)\s*")
+_RAW = re.compile(r"(lxc\.[\w.-]+)\s*[:=]\s*(.*?)\s*")
 _SECTION = re.compile(r"\[([^\]\s]+)\]\s*")
 
 
@@ -36,46 +37,48 @@ class GuestConfig:
     rest: str = ""
 
     @classmethod
-    def parse(cls, text: str, source: str = "guest config") -> GuestConfig:
+    def parse(cls, text: str, source: str = "guest config", *, strict: bool = True) -> GuestConfig:
         """Parse a config.
 
         :param source: file name, for messages.
+        :param strict: refuse what is wrong; otherwise it is left out, and the last line of a key counts.
         :raises ConfigError: a line that is neither key, comment, nor section, or a key that stands twice.
         """
         comments: list[str] = []
         values: dict[str, str] = {}
         raw: list[tuple[str, str]] = []
-        lines = text.splitlines(keepends=True)
-        for number, line in enumerate(lines):
-            plain = line.rstrip("\r\n")
+        # Not splitlines(): that takes characters for line ends which may stand in a description.
+        lines = text.split("\n")
+        for number, line in enumerate(lines, 1):
+            plain = line.rstrip("\r")
             if _SECTION.fullmatch(plain):
-                return cls(tuple(comments), tuple(values.items()), tuple(raw), "".join(lines[number:]))
+                return cls(tuple(comments), tuple(values.items()), tuple(raw), "\n".join(lines[number - 1 :]))
             if not plain.strip():
                 continue
             if plain.startswith("#"):
                 comments.append(plain[1:])
                 continue
-            match = _LINE.fullmatch(plain)
-            if match is None:
-                raise ConfigError(f"{source} line {number + 1}: {plain!r} is not 'key: value'")
-            key, value = match[1], match[2]
-            if key.startswith("lxc."):
-                raw.append((key, value))
-            elif key in values:
-                raise ConfigError(f"{source} line {number + 1}: {key!r} is given twice", hint="leave one of the lines")
+            native, match = _RAW.fullmatch(plain), _LINE.fullmatch(plain)
+            if native is not None:
+                raw.append((native[1], native[2]))
+            elif match is None or match[1] in values:
+                what = f"{plain!r} is not 'key: value'" if match is None else f"{match[1]!r} is given twice"
+                if strict:
+                    raise ConfigError(f"{source} line {number}: {what}", hint="correct or remove the line")
+                values.update({match[1]: match[2]} if match is not None else {})
             else:
-                values[key] = value
+                values[match[1]] = match[2]
         return cls(tuple(comments), tuple(values.items()), tuple(raw))
 
     @property
     def description(self) -> str:
         """The description as people wrote it."""
-        return "\n".join(unquote(line) for line in self.comments)
+        return "\n".join(decode_text(line) for line in self.comments)
 
     def with_description(self, text: str) -> GuestConfig:
         """The same config with another description."""
-        encoded = (quote(line, safe=" !\"#$&'()*+,-./;<=>?@[\\]^_`{|}~") for line in text.splitlines())
-        return replace(self, comments=tuple(encoded))
+        lines = text.split("\n") if text else []
+        return replace(self, comments=tuple(encode_text(line) for line in lines))
 
     def get(self, key: str, default: str | None = None) -> str | None:
         """Value of one key."""
@@ -94,7 +97,7 @@ class GuestConfig:
             if value is None:
                 result.pop(key, None)
                 continue
-            if "\n" in value or "\r" in value or _LINE.fullmatch(f"{key}: x") is None:
+            if "\n" in value or "\r" in value or _LINE.fullmatch(f"{key}: {value}") is None:
                 raise ConfigError(f"{key!r}: {value!r} cannot stand in a guest config")
             result[key] = value
         return replace(self, values=tuple(result.items()))

@@ -2,27 +2,30 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``jobs.cfg``: backup jobs. Sections of other types survive a rewrite untouched."""
+"""``jobs.cfg``: backup jobs. Sections of other types survive a rewrite untouched.
+
+A wrong value is left out with a finding, as in the original, and the job goes on with the default. Two exceptions: a
+job without a usable schedule is none, and a job whose retention cannot be read must not run with another one.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping
-from urllib.parse import quote, unquote
 
 from ..errors import ConfigError, UsageError
 from ..rules.calendar import parse_event
 from ..rules.options import OPTIONS, SELECTION, parse_option
-from .propstring import parse_flag
-from .section import Section, parse_sections, write_sections
+from ..rules.values import parse_flag, split_words
+from .section import Finding, Section, decode_text, encode_text, parse_sections
 from .vzdump_conf import option_text
 
 TYPE = "vzdump"
+MOST_COMMENT = 512
+NOT_IN_JOBS = ("job_id",)
 _ID = re.compile(r"\S{1,50}")
 _NEW_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]+")
-_WORDS = re.compile(r"[,;\s]+")
-_NOT_IN_JOBS = ("job_id",)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class JobDef:
 
     :param selection: given ones of ``vmid``, ``all``, ``exclude``, ``pool``, ``node``; ids and names as texts.
     :param options: typed backup options that are given (see ``rules.options``).
+    :param extra: keys that this version does not act on, kept as they are.
     """
 
     id: str
@@ -40,37 +44,38 @@ class JobDef:
     repeat_missed: bool = False
     selection: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class JobsFile:
-    """The jobs by id, and the sections that are not ours."""
+    """A whole file.
+
+    :param jobs: what can be used, by id; :param broken: why the others cannot, by id.
+    :param sections: all sections, also those of other types; :param findings: what has no effect.
+    """
 
     jobs: Mapping[str, JobDef]
-    others: tuple[Section, ...] = ()
+    broken: Mapping[str, str]
+    sections: tuple[Section, ...]
+    findings: tuple[Finding, ...]
 
 
 def parse_jobs_cfg(text: str, source: str = "jobs.cfg") -> JobsFile:
-    """Parse the file.
-
-    :raises ConfigError: a job makes no sense; the message names file, job and key.
-    """
+    """Understand the file as far as possible; nothing in it is an error for the jobs that are all right."""
+    sections, findings = parse_sections(text, source)
     jobs: dict[str, JobDef] = {}
-    others: list[Section] = []
-    for section in parse_sections(text, source):
+    broken: dict[str, str] = {}
+    for section in sections:
         if section.type != TYPE:
-            others.append(section)
             continue
         try:
-            jobs[section.id] = _job(section)
+            jobs[section.id], problems = _job(section)
         except (ConfigError, UsageError) as exc:
-            raise ConfigError(f"{source}: {section.where}: {exc.message}", hint=exc.hint) from exc
-    return JobsFile(jobs, tuple(others))
-
-
-def write_jobs_cfg(content: JobsFile) -> str:
-    """The file's text: jobs in their order, then foreign sections."""
-    return write_sections([*map(_section, content.jobs.values()), *content.others])
+            broken[section.id] = exc.message
+            problems = [f"the job cannot be used: {exc.message}"]
+        findings += [Finding(section.id, f"{source}: {section.where}: {problem}") for problem in problems]
+    return JobsFile(jobs, broken, tuple(sections), tuple(findings))
 
 
 def check_job_id(text: str) -> None:
@@ -81,52 +86,91 @@ def check_job_id(text: str) -> None:
         )
 
 
-def _job(section: Section) -> JobDef:
-    values = section.single(arrays=["exclude-path"])
-    if not _ID.fullmatch(section.id):
-        raise ConfigError("the id is longer than 50 characters")
-    schedule = values.pop("schedule", None)
-    if not schedule:
-        raise ConfigError("'schedule' is missing", hint="for example: schedule mon..fri 21:00")
-    parse_event(schedule)
-    flags = {
-        key: parse_flag(values.pop(key, default) or "1", key)
-        for key, default in (("enabled", "1"), ("repeat-missed", "0"))
-    }
-    comment = unquote(values.pop("comment", None) or "")
-    selection: dict[str, Any] = {}
-    options: dict[str, Any] = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
-        text = "1" if value is None else value
-        if name in ("vmid", "exclude"):
-            selection[name] = tuple(word for word in _WORDS.split(text) if word)
-        elif name == "all":
-            selection[name] = parse_flag(text, name)
-        elif name in SELECTION:
-            selection[name] = text
-        elif name in OPTIONS and name not in _NOT_IN_JOBS:
-            options[name] = parse_option(name, text)
-        else:
-            raise ConfigError(f"{key!r} is not an option of a backup job")
-    globs = section.many("exclude-path")
-    if globs:
-        options["exclude_path"] = tuple(globs)
-    return JobDef(section.id, schedule, flags["enabled"], comment, flags["repeat-missed"], selection, options)
+def check_comment(text: str) -> None:
+    """:raises UsageError: a comment cannot be that long."""
+    if len(text) > MOST_COMMENT:
+        raise UsageError(f"the comment is longer than {MOST_COMMENT} characters", hint="shorten it")
 
 
-def _section(job: JobDef) -> Section:
+def section_from_job(job: JobDef) -> Section:
+    """The section of a job, in the order in which Proxmox VE writes it."""
     properties: list[tuple[str, str | None]] = []
     if job.comment:
-        properties.append(("comment", quote(job.comment, safe=" !\"#$&'()*+,-./;<=>?@[\\]^_`{|}~")))
+        properties.append(("comment", encode_text(job.comment)))
     properties.append(("schedule", job.schedule))
     values: dict[str, Any] = {**job.selection, **job.options, "enabled": job.enabled}
     if job.repeat_missed:
         values["repeat_missed"] = True
-    for name in sorted(values):
-        key, value = name.replace("_", "-"), values[name]
-        if name == "exclude_path":
-            properties.extend((key, glob) for glob in value if glob)
-        elif option_text(name, value) != "":
-            properties.append((key, option_text(name, value)))
+    rest: list[tuple[str, str | None]] = list(job.extra.items())
+    for name, value in values.items():
+        key = name.replace("_", "-")
+        texts = value if name == "exclude_path" else [option_text(name, value)]
+        rest.extend((key, text) for text in texts if text != "")
+    # A stable sort: the globs of one key keep their order.
+    properties.extend(sorted(rest, key=lambda item: item[0]))
     return Section(TYPE, job.id, properties)
+
+
+def _job(section: Section) -> tuple[JobDef, list[str]]:
+    """A job, and what of it has no effect."""
+    values, repeated = section.single(arrays=["exclude-path"])
+    problems = [f"{key!r} is given again, only its first line counts" for key in repeated]
+    if not _ID.fullmatch(section.id):
+        raise ConfigError("its id is longer than 50 characters")
+    schedule = values.pop("schedule", None)
+    if not schedule:
+        raise ConfigError("'schedule' is missing")
+    parse_event(schedule)
+    selection: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    flags: dict[str, bool] = {}
+    extra: dict[str, str | None] = {}
+    comment = decode_text(values.pop("comment", None) or "")
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        try:
+            if name in ("enabled", "repeat_missed"):
+                flags[name] = _flag(key, value, problems)
+            elif name in SELECTION:
+                selection[name] = _selected(key, value, problems)
+            elif name in OPTIONS and name not in NOT_IN_JOBS:
+                options[name] = _option(key, value, problems)
+            else:
+                extra[key] = value
+                problems.append(f"{key!r} has no effect, it is not an option of a backup job")
+        except (ValueError, UsageError) as exc:
+            reason = exc.message if isinstance(exc, UsageError) else f"{key}: {value!r} {exc}"
+            if name == "prune_backups":
+                raise ConfigError(reason) from exc
+            problems.append(f"{reason}; the line has no effect")
+    globs = section.many("exclude-path")
+    if globs:
+        options["exclude_path"] = tuple(globs)
+    return JobDef(section.id, schedule, flags.get("enabled", True), comment, flags.get("repeat_missed", False),
+                  selection, options, extra), problems  # fmt: skip
+
+
+def _selected(key: str, value: str | None, problems: list[str]) -> Any:
+    if key == "all":
+        return _flag(key, value, problems)
+    if value is None:
+        raise ValueError("has no value")
+    return value if key in ("node", "pool") else split_words(value)
+
+
+def _option(key: str, value: str | None, problems: list[str]) -> Any:
+    name = key.replace("-", "_")
+    if OPTIONS[name].check is parse_flag:
+        return _flag(key, value, problems)
+    if value is None:
+        raise ValueError("has no value")
+    return parse_option(name, value)
+
+
+def _flag(key: str, value: str | None, problems: list[str]) -> bool:
+    """A boolean; its words are understood here, but not by Proxmox VE, which would take the default instead."""
+    if value not in (None, "0", "1"):
+        flag = parse_flag(value)
+        problems.append(f"{key!r} should be {int(flag)}: Proxmox VE does not understand {value!r} in this file")
+        return flag
+    return value != "0"

@@ -2,38 +2,26 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Property strings: ``value,key=value,...`` where the first part may leave out its (default) key."""
+"""Property strings of config files: ``value,key=value,...`` where the first part may leave out its (default) key."""
 
 from __future__ import annotations
 
 from typing import Mapping
 
 from ..errors import ConfigError
-
-TRUE = ("1", "on", "yes", "true")
-FALSE = ("0", "off", "no", "false")
+from ..rules.values import parse_flag as flag
+from ..rules.values import parse_pairs
 
 
 def parse_property_string(text: str, default_key: str | None = None) -> dict[str, str]:
     """Keys and values in their order.
 
-    :raises ConfigError: a repeated key, an empty key, or a bare value where none may stand.
+    :raises ConfigError: a repeated key, an empty key or value, or a bare value where none may stand.
     """
-    result: dict[str, str] = {}
-    for part in text.split(","):
-        if not part.strip():
-            continue
-        key, equals, value = part.partition("=")
-        if not equals:
-            if default_key is None:
-                raise ConfigError(f"{part!r} in {text!r} has no key", hint="write key=value")
-            key, value = default_key, part
-        if not key:
-            raise ConfigError(f"{part!r} in {text!r} has an empty key")
-        if key in result:
-            raise ConfigError(f"{key!r} stands twice in {text!r}")
-        result[key] = value
-    return result
+    try:
+        return parse_pairs(text, default_key)
+    except ValueError as exc:
+        raise ConfigError(f"{text!r} {exc}", hint="write key=value, with commas between") from exc
 
 
 def format_property_string(values: Mapping[str, object], default_key: str | None = None) -> str:
@@ -48,10 +36,10 @@ def parse_flag(text: str, what: str) -> bool:
 
     :raises ConfigError: it is neither; ``what`` names the setting.
     """
-    lowered = text.strip().lower()
-    if lowered not in TRUE + FALSE:
-        raise ConfigError(f"{what}: {text!r} is neither yes nor no", hint="write 1 or 0")
-    return lowered in TRUE
+    try:
+        return flag(text)
+    except ValueError as exc:
+        raise ConfigError(f"{what}: {text!r} {exc}", hint="write 1 or 0") from exc
 
 
 def _text(value: object) -> str:

@@ -2,26 +2,31 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``storage.cfg``: definitions of storages."""
+"""``storage.cfg``: definitions of storages.
+
+A wrong value is left out with a finding, as in the original, and the storage goes on with the default. Where the
+default could lead data to the wrong place, the storage cannot be used until the value is corrected.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import Callable, Mapping, TypeVar
 
 from ..errors import ConfigError, UsageError
 from ..rules.retention import format_keep, parse_keep
-from .propstring import FALSE, TRUE, parse_flag, parse_property_string
-from .section import Section, parse_sections, write_sections
+from ..rules.values import parse_flag, split_words, whole_number
+from .propstring import parse_property_string
+from .section import Finding, Section, parse_sections
+from .storage_types import ALWAYS_SHARED, CONTENT, TYPES, default_content, possible_content, unknown_keys
 
-SUPPORTED_TYPES = ("dir",)
-CONTENT = ("images", "rootdir", "backup", "iso", "vztmpl", "snippets", "import", "none")
+T = TypeVar("T")
+
+CRITICAL = ("path", "disable", "is_mountpoint", "content-dirs")
+"""Keys whose default must not stand in for a value that nobody understands."""
+
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]*[a-zA-Z0-9]")
-_DEFAULT_CONTENT = {"nfs": ("images",), "cifs": ("images",), "lvm": ("images",), "rbd": ("images",)}
-_ALWAYS_BACKUP = ("pbs", "cephfs")
-_ALWAYS_SHARED = ("nfs", "cifs", "pbs", "rbd", "cephfs", "iscsi", "iscsidirect", "zfs")
-_LIST = re.compile(r"[,;\s]+")
 
 
 @dataclass(frozen=True)
@@ -52,66 +57,86 @@ class StorageDef:
     extra: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def parse_storage_cfg(text: str, source: str = "storage.cfg") -> dict[str, StorageDef]:
-    """Definitions by name, in file order.
+@dataclass(frozen=True)
+class StoragesFile:
+    """A whole file.
 
-    :raises ConfigError: a section makes no sense; the message names file, section and key.
+    :param storages: what can be used, by name; :param broken: why the others cannot, by name.
+    :param sections: all sections; :param findings: what has no effect.
     """
-    result = {}
-    for section in parse_sections(text, source):
+
+    storages: Mapping[str, StorageDef]
+    broken: Mapping[str, str]
+    sections: tuple[Section, ...]
+    findings: tuple[Finding, ...]
+
+
+def parse_storage_cfg(text: str, source: str = "storage.cfg") -> StoragesFile:
+    """Understand the file as far as possible; nothing in it is an error for the storages that are all right."""
+    sections, findings = parse_sections(text, source)
+    storages: dict[str, StorageDef] = {}
+    broken: dict[str, str] = {}
+    for section in sections:
+        problems: list[str] = []
         try:
-            result[section.id] = storage_from_section(section)
-        except (ConfigError, UsageError) as exc:
-            raise ConfigError(f"{source}: {section.where}: {exc.message}", hint=exc.hint) from exc
-    return result
+            storage = storages[section.id] = storage_from_section(section, problems)
+            for key in unknown_keys(storage.type, tuple(storage.extra)):
+                problems.append(f"{key!r} has no effect, it is not a key of the type {storage.type}")
+        except ConfigError as exc:
+            broken[section.id] = exc.message
+            problems = [f"the storage cannot be used: {exc.message}"]
+        findings += [Finding(section.id, f"{source}: {section.where}: {problem}") for problem in problems]
+    return StoragesFile(storages, broken, tuple(sections), tuple(findings))
 
 
-def write_storage_cfg(storages: Mapping[str, StorageDef]) -> str:
-    """The file's text."""
-    return write_sections(section_from_storage(storage) for storage in storages.values())
-
-
-def storage_from_section(section: Section) -> StorageDef:
+def storage_from_section(section: Section, problems: list[str] | None = None) -> StorageDef:
     """Understand one section.
 
-    :raises ConfigError: an impossible value; :raises UsageError: an impossible retention.
+    :param problems: takes what has no effect; ``None`` makes all of it an error.
+    :raises ConfigError: it is no storage.
     """
-    values = section.single()
+    values, repeated = section.single()
     kind = section.type.lower()
+    reader = _Reader(values, problems)
+    for key in repeated:
+        reader.problem(f"{key!r} is given again")
     if not _NAME.fullmatch(section.id):
         raise ConfigError(
             f"{section.id!r} is not a storage name",
             hint="at least two characters: a letter, then letters, digits, '_', '.', '-'",
         )
-    mkdir = _flag(values, "mkdir", True)
-    storage = StorageDef(
+    for key in TYPES[kind].required if kind in TYPES else ():
+        if not values.get(key):
+            raise ConfigError(f"{key!r} is missing")
+    mkdir = reader.flag("mkdir", True)
+    unmounted: bool | str = False
+    return StorageDef(
         name=section.id,
         type=kind,
-        path=_path(kind, values.pop("path", None)),
-        content=_content(kind, values.pop("content", None)),
-        nodes=_words(values.pop("nodes", None)),
-        disable=_flag(values, "disable", False),
-        shared=_flag(values, "shared", False) or kind in _ALWAYS_SHARED,
-        is_mountpoint=_mount_point(values.pop("is_mountpoint", None)),
-        create_base_path=_flag(values, "create-base-path", mkdir),
-        create_subdirs=_flag(values, "create-subdirs", mkdir),
-        content_dirs=_content_dirs(values.pop("content-dirs", None)),
-        prune_backups=_retention(values.pop("prune-backups", None)),
-        max_protected_backups=_integer("max-protected-backups", values.pop("max-protected-backups", None)),
+        path=reader.take("path", lambda text: _path(kind, text), ""),
+        content=_possible(kind, reader.take("content", _content, default_content(kind)), reader),
+        nodes=reader.take("nodes", split_words, ()),
+        disable=reader.flag("disable", False),
+        shared=reader.flag("shared", False) or kind in ALWAYS_SHARED,
+        is_mountpoint=reader.take("is_mountpoint", _mount_point, unmounted, bare="1"),
+        create_base_path=reader.flag("create-base-path", mkdir),
+        create_subdirs=reader.flag("create-subdirs", mkdir),
+        content_dirs=reader.take("content-dirs", _content_dirs, {}),
+        prune_backups=reader.take("prune-backups", lambda text: parse_keep(text).to_dict(), None),
+        max_protected_backups=reader.take("max-protected-backups", whole_number(-1), None),
         extra=values,
     )
-    return storage
 
 
 def section_from_storage(storage: StorageDef) -> Section:
-    """The section of a definition: ``path`` first, the others in alphabetical order; defaults are not written."""
+    """The section of a definition, in the order in which Proxmox VE writes it; defaults are not written."""
     values: dict[str, str | None] = dict(storage.extra)
+    if storage.path:
+        values["path"] = storage.path
     values["content"] = ",".join(storage.content) or "none"
     if storage.nodes:
         values["nodes"] = ",".join(storage.nodes)
-    if storage.disable:
-        values["disable"] = None
-    if storage.shared and storage.type not in _ALWAYS_SHARED:
+    if storage.shared and storage.type not in ALWAYS_SHARED:
         values["shared"] = "1"
     if storage.is_mountpoint:
         values["is_mountpoint"] = storage.is_mountpoint if isinstance(storage.is_mountpoint, str) else "1"
@@ -124,74 +149,79 @@ def section_from_storage(storage: StorageDef) -> Section:
         values["prune-backups"] = format_keep(parse_keep(storage.prune_backups))
     if storage.max_protected_backups is not None:
         values["max-protected-backups"] = str(storage.max_protected_backups)
-    first = [("path", storage.path)] if storage.path else []
-    return Section(storage.type, storage.name, [*first, *sorted(values.items())])
+    required = TYPES[storage.type].required if storage.type in TYPES else ("path",)
+    first = sorted(key for key in values if key in required)
+    rest = sorted(key for key in values if key not in required)
+    flag: list[tuple[str, str | None]] = [("disable", None)] if storage.disable else []
+    return Section(storage.type, storage.name, [*flag, *((key, values[key]) for key in [*first, *rest])])
 
 
-def _path(kind: str, value: str | None) -> str:
-    if value is None:
-        if kind in ("dir", "btrfs"):
-            raise ConfigError("'path' is missing")
-        return ""
+class _Reader:
+    """Takes values out of a section and decides what a wrong one means."""
+
+    def __init__(self, values: dict[str, str | None], problems: list[str] | None) -> None:
+        self._values = values
+        self._problems = problems
+
+    def problem(self, message: str) -> None:
+        if self._problems is None:
+            raise ConfigError(message)
+        self._problems.append(f"{message}; this has no effect")
+
+    def take(self, key: str, check: Callable[[str], T], default: T, bare: str | None = None) -> T:
+        """The checked value of a key; ``bare`` is what the key alone means."""
+        if key not in self._values:
+            return default
+        value = self._values.pop(key)
+        text = bare if value is None else value
+        try:
+            if text is None:
+                raise ValueError("has no value")
+            return check(text)
+        except (ValueError, ConfigError, UsageError) as exc:
+            reason = f"{key}: {value!r} {exc}" if isinstance(exc, ValueError) else f"{key}: {exc.message}"
+            if key in CRITICAL:
+                raise ConfigError(reason) from exc
+            self.problem(reason)
+            return default
+
+    def flag(self, key: str, default: bool) -> bool:
+        return self.take(key, parse_flag, default, bare="1")
+
+
+def _path(kind: str, value: str) -> str:
     if not value.startswith("/") or ".." in value.split("/"):
-        raise ConfigError(f"path {value!r} is not an absolute path")
-    if not re.fullmatch(r"[-/a-zA-Z0-9_.@]+", value):
-        raise ConfigError(
-            f"path {value!r} has characters that cannot stand there", hint="letters, digits and - / _ . @ are possible"
-        )
+        raise ValueError("is not an absolute path")
+    if kind in ("dir", "btrfs") and not re.fullmatch(r"[-/a-zA-Z0-9_.@]+", value):
+        raise ValueError("has characters other than letters, digits and - / _ . @")
     return value.rstrip("/") or "/"
 
 
-def _content(kind: str, value: str | None) -> tuple[str, ...]:
-    if value is None:
-        if kind in _ALWAYS_BACKUP:
-            return ("backup",)
-        return _DEFAULT_CONTENT.get(kind, ("images", "rootdir"))
-    words = _words(value)
-    unknown = [word for word in words if word not in CONTENT]
-    if unknown:
-        raise ConfigError(f"content: {', '.join(unknown)} is unknown", hint="known are " + ", ".join(CONTENT))
-    if "none" in words and len(words) > 1:
-        raise ConfigError("content: 'none' cannot be combined with other types")
-    return tuple(word for word in sorted(set(words)) if word != "none")
+def _content(value: str) -> tuple[str, ...]:
+    words = split_words(value)
+    if "none" in words and len(set(words)) > 1:
+        raise ValueError("combines 'none' with other content types")
+    return words
 
 
-def _content_dirs(value: str | None) -> dict[str, str]:
-    folders = parse_property_string(value or "")
+def _possible(kind: str, words: tuple[str, ...], reader: _Reader) -> tuple[str, ...]:
+    """What of a content list the type can hold."""
+    possible = possible_content(kind)
+    for word in words:
+        if word not in possible:
+            reader.problem(f"content: {word!r} is not one of {', '.join(possible)}, which the type {kind} can hold")
+    return tuple(word for word in sorted(set(words)) if word in possible and word != "none")
+
+
+def _content_dirs(value: str) -> dict[str, str]:
+    folders = parse_property_string(value)
     for kind, folder in folders.items():
-        if kind not in CONTENT or not folder or ".." in folder or folder.startswith("/"):
-            raise ConfigError(f"content-dirs: {kind}={folder} is not a content type and a folder below 'path'")
+        parts = folder.split("/")
+        too_long = len(folder) > 1022 or any(len(part) > 254 for part in parts)
+        if kind not in CONTENT or folder.startswith("/") or ".." in folder or too_long:
+            raise ValueError(f"has {kind}={folder}, which is not a content type and a folder below 'path'")
     return folders
 
 
-def _mount_point(value: str | None) -> bool | str:
-    if value is None:
-        return False
-    if value.startswith("/"):
-        return value
-    if value.lower() not in TRUE + FALSE:
-        raise ConfigError(f"is_mountpoint: {value!r} is neither yes, no, nor an absolute path")
-    return value.lower() in TRUE
-
-
-def _retention(value: str | None) -> dict[str, int] | None:
-    return None if value is None else parse_keep(value).to_dict()
-
-
-def _integer(key: str, value: str | None) -> int | None:
-    if value is None:
-        return None
-    if not re.fullmatch(r"-?[0-9]+", value) or int(value) < -1:
-        raise ConfigError(f"{key}: {value!r} is not a number of at least -1")
-    return int(value)
-
-
-def _flag(values: dict[str, str | None], key: str, default: bool) -> bool:
-    if key not in values:
-        return default
-    value = values.pop(key)
-    return True if value is None else parse_flag(value, key)
-
-
-def _words(value: str | None) -> tuple[str, ...]:
-    return tuple(word for word in _LIST.split(value or "") if word)
+def _mount_point(value: str) -> bool | str:
+    return value.rstrip("/") or "/" if value.startswith("/") else parse_flag(value)

@@ -15,14 +15,16 @@ from .guest_config import GuestConfig
 from .propstring import parse_flag, parse_property_string
 
 _DRIVE = re.compile(r"(?:ide[0-3]|sata[0-5]|scsi(?:[0-9]|[12][0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0)")
-_ORDER = ("ide", "sata", "scsi", "virtio", "efidisk", "tpmstate")
+_ORDER = ("ide", "scsi", "virtio", "sata", "efidisk", "tpmstate")
+_CLOUDINIT = re.compile(r"[:/](?:vm-\d+-)?cloudinit(?:\.[a-z0-9]+)?$")
 
 
 @dataclass(frozen=True)
 class Drive:
     """One drive line.
 
-    :param volid: volume id, absolute path, ``none`` or ``cdrom``; :param backup: whether a backup takes it.
+    :param volid: volume id, absolute path, ``none`` or ``cdrom``.
+    :param backup: whether a backup takes it; :param reason: why, or why not.
     """
 
     key: str
@@ -31,6 +33,7 @@ class Drive:
     is_cdrom: bool
     is_cloudinit: bool
     backup: bool
+    reason: str
 
     @property
     def interface(self) -> str:
@@ -72,7 +75,8 @@ def vm_disks(config: GuestConfig) -> list[Drive]:
 
     :raises ConfigError: a drive line names no volume.
     """
-    drives = [_drive(key, value) for key, value in config.items() if _DRIVE.fullmatch(key)]
+    ovmf = config.get("bios") == "ovmf"
+    drives = [_drive(key, value, ovmf) for key, value in config.items() if _DRIVE.fullmatch(key)]
     return sorted(drives, key=lambda drive: (_ORDER.index(drive.interface), drive.index))
 
 
@@ -106,12 +110,22 @@ def vm_nics(config: GuestConfig) -> list[Nic]:
     return sorted(nics, key=lambda nic: int(nic.key[3:]))
 
 
-def _drive(key: str, value: str) -> Drive:
+def _drive(key: str, value: str, ovmf: bool) -> Drive:
     options = parse_property_string(value, "file")
     volid = options.pop("file", options.pop("volume", ""))
     if not volid:
         raise ConfigError(f"{key}: {value!r} names no volume", hint="write 'storage:vmid/image,options'")
-    backup = parse_flag(options.get("backup", "1"), f"{key}: backup")
-    cloudinit = "cloudinit" in volid
+    wanted = parse_flag(options.get("backup", "1"), f"{key}: backup")
+    cloudinit = _CLOUDINIT.search(volid) is not None
     cdrom = options.get("media") == "cdrom" or volid in ("none", "cdrom")
-    return Drive(key, volid, options, cdrom, cloudinit, backup and not cdrom and not cloudinit)
+    if cloudinit:
+        backup, reason = False, "made anew from the config"
+    elif cdrom:
+        backup, reason = False, "a CD drive"
+    elif not wanted:
+        backup, reason = False, "backup is 0"
+    elif key == "efidisk0" and not ovmf:
+        backup, reason = False, "the bios is not ovmf"
+    else:
+        backup, reason = True, "disk"
+    return Drive(key, volid, options, cdrom, cloudinit, backup, reason)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..errors import StorageError
 from ..settings.storages import StorageDef
 from .dump import DumpFolder
-from .images import ImageFolder
+from .volumes.space import VolumeSpace
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,28 @@ class Need:
 class Storage(ABC):
     """A place for archives and volumes.
 
-    :ivar archives: the archives on it; :ivar volumes: the guests' volumes on it; usable after :meth:`activate`.
+    :ivar contents: what storages of this kind can hold; empty means anything.
+    :ivar volumes: the guests' volumes on it; usable after :meth:`activate`.
     """
 
-    archives: DumpFolder
-    volumes: ImageFolder
+    contents: tuple[str, ...] = ()
+    volumes: VolumeSpace
 
     def __init__(self, definition: StorageDef, node: str) -> None:
         self.definition = definition
         self.name = definition.name
         self.node = node
+
+    @property
+    def archives(self) -> DumpFolder:
+        """The archives on it; usable after :meth:`activate`.
+
+        :raises StorageError: storages of this kind hold none.
+        """
+        raise StorageError(
+            f"storage {self.name!r} holds no archives: its type is {self.definition.type}",
+            hint="use a storage with the content 'backup'",
+        )
 
     def activate(self, need: Need) -> None:
         """Make the storage usable on this node, creating its folders where the definition allows that.
@@ -60,6 +72,12 @@ class Storage(ABC):
                 f"cannot use storage {self.name!r} for content {need.content!r}:"
                 f" it is declared for {', '.join(self.definition.content) or 'none'}",
                 hint=f"add {need.content!r} to its 'content'",
+            )
+        if need.content and self.contents and need.content not in self.contents:
+            raise StorageError(
+                f"cannot use storage {self.name!r} for content {need.content!r}: storages of type"
+                f" {self.definition.type} hold only {', '.join(self.contents)} here",
+                hint="use another storage",
             )
         self._activate(need)
 

@@ -33,8 +33,12 @@ class DirStorage(Storage):
         super().__init__(definition, node)
         self.path = definition.path
         limit = definition.max_protected_backups
-        self.archives = DumpFolder(self.name, self._folder("backup"), -1 if limit is None else limit)
+        self._archives = DumpFolder(self.name, self._folder("backup"), -1 if limit is None else limit)
         self.volumes = ImageFolder(self.name, self.path)
+
+    @property
+    def archives(self) -> DumpFolder:
+        return self._archives
 
     def _folder(self, content: str) -> str:
         relative = self.definition.content_dirs.get(content) or _SUBDIRS[content]

@@ -18,12 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Mapping
 
 from ..errors import StorageError, UsageError
-from ..rules.names import ArchiveName, parse_archive_name
+from ..rules.names import ArchiveName, KnownName, parse_name
 from ..system.files import fsync_dir, read_text, write_atomic
 from ..system.undo import UndoStack
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
-_KNOWN = re.compile(r"^vzdump-(lxc|openvz|qemu)-.+")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
 
 PARTIAL = "storage.partial"
@@ -54,6 +53,11 @@ class Archive:
     notes: str
     protected: bool
     log: str | None
+
+    @property
+    def good(self) -> bool:
+        """Whether a guest could be restored from it, as far as a look tells: crashes of storages leave empty files."""
+        return self.size > 0
 
 
 class DumpFolder:
@@ -113,7 +117,7 @@ class DumpFolder:
 
     def log_path(self, name: ArchiveName) -> str:
         """The log beside an archive: its name without any archive extension."""
-        return os.path.join(self.path, _LISTED.sub("", name.filename) + ".log")
+        return os.path.join(self.path, name.log)
 
     def begin(self, name: ArchiveName, undo: UndoStack) -> tuple[str, int]:
         """Reserve the partial file of a new archive.
@@ -150,9 +154,9 @@ class DumpFolder:
         try:
             _sync(partial)
             if notes:
-                write_atomic(final + ".notes", notes)
+                _write_companion(final + ".notes", notes)
             if protected:
-                write_atomic(final + ".protected", b"")
+                _write_companion(final + ".protected", "")
             _publish(partial, final)
             fsync_dir(self.path)
         except FileExistsError as exc:
@@ -240,8 +244,8 @@ class DumpFolder:
             status = os.stat(path)
         except FileNotFoundError:
             return None
-        name = _standard_name(filename)
-        known = _KNOWN.match(filename)
+        known = _known_name(filename)
+        name = known if isinstance(known, ArchiveName) else None
         inside = _VMID_INSIDE.search(filename)
         log = None if name is None else self.log_path(name)
         return Archive(
@@ -250,7 +254,7 @@ class DumpFolder:
             path=path,
             filename=filename,
             name=name,
-            kind=name.kind if name is not None else {"openvz": "lxc"}.get(known[1], known[1]) if known else "unknown",
+            kind="unknown" if known is None else known.kind,
             vmid=name.vmid if name is not None else int(inside[1]) if inside else None,
             time=name.time if name is not None else status.st_ctime,
             size=status.st_size,
@@ -272,12 +276,13 @@ def undo_partial(data: Mapping[str, Any]) -> None:
             os.unlink(path)
 
 
-def _standard_name(filename: str) -> ArchiveName | None:
+def _known_name(filename: str) -> KnownName | None:
+    """What the name says; containers of OpenVZ are containers like others."""
     try:
-        name = parse_archive_name(filename)
+        known = parse_name(filename)
     except UsageError:
         return None
-    return replace(name, kind="lxc") if name.kind == "openvz" else name
+    return replace(known, kind="lxc") if known.kind == "openvz" else known
 
 
 def _sync(path: str) -> None:
@@ -286,6 +291,15 @@ def _sync(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _write_companion(path: str, text: str) -> None:
+    """Nobody looks at it before the archive has its name, and the undo entry knows it: no temporary file is needed."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _publish(partial: str, final: str) -> None:

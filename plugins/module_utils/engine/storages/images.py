@@ -9,38 +9,40 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import stat
 from typing import Any, Mapping
 
-from ..errors import DependencyError, StorageError, UsageError
-from ..system.process import run
-from .mounts import filesystem_type, mounts_below
+from ..errors import StorageError, UsageError
+from .volumes.base import Volume
+from .volumes.image import ImageVolume
+from .volumes.registry import folder_volume
+from .volumes.space import VolumeSpace
 
 _VOLUME = re.compile(r"^(?:[1-9][0-9]{2,8}/base-[^/]+/)?([1-9][0-9]{2,8})/([^/]+)$")
 _OWN_NAME = re.compile(r"^(?:vm|base|subvol|basevol)-([1-9][0-9]{2,8})-.+\.(raw|qcow2|subvol)$")
-_BTRFS_ROOT_INODE = 256
 _TEMPLATES = {"iso": ("template", "iso"), "vztmpl": ("template", "cache"), "snippets": ("snippets",)}
 
+
 VOLUME = "storage.volume"
-"""Undo kind: a volume that was created and is not wanted."""
+"""Undo kind: an image file that was created and is not wanted: ``path``."""
 
 
-class ImageFolder:
+class ImageFolder(VolumeSpace):
     """The guests' volumes of one storage.
 
-    :param storage: name of the storage; :param base: its path (the folders ``images`` and ``template`` are below).
+    :param base: path of the storage (the folders ``images`` and ``template`` are below).
     """
 
+    formats = ("subvol", "raw")
+
     def __init__(self, storage: str, base: str) -> None:
-        self.storage = storage
+        super().__init__(storage)
         self.base = base
 
-    def locate(self, volname: str) -> tuple[str, str]:
-        """Path and format (``raw``, ``qcow2``, ``subvol``) of a volume, by its id without the storage's name.
+    def folder(self, vmid: int) -> str:
+        """Where a guest's volumes lie."""
+        return os.path.join(self.base, "images", str(vmid))
 
-        :raises UsageError: this is not a volume's name.
-        """
+    def locate(self, volname: str) -> tuple[str, str]:
         match = _VOLUME.match(volname)
         if match is not None and match[2] not in (".", ".."):
             suffix = os.path.splitext(match[2])[1].lstrip(".")
@@ -53,11 +55,11 @@ class ImageFolder:
             hint=f"volumes of this storage look like {self.storage}:100/vm-100-disk-0.qcow2",
         )
 
-    def next_volume(self, vmid: int, fmt: str, taken: frozenset[str] = frozenset()) -> str:
-        """The id (with the storage's name) of the guest's next free volume; nothing is created.
+    def volume(self, volname: str) -> Volume:
+        path, fmt = self.locate(volname)
+        return folder_volume(path) if fmt == "subvol" else ImageVolume(path)
 
-        :param taken: ids that are already promised.
-        """
+    def next_volume(self, vmid: int, fmt: str, taken: frozenset[str] = frozenset()) -> str:
         stem = "subvol" if fmt == "subvol" else "vm"
         used = {os.path.splitext(name)[0].rpartition("-")[2] for name in self._names(vmid)}
         used |= {os.path.splitext(volid)[0].rpartition("-")[2] for volid in taken}
@@ -65,82 +67,29 @@ class ImageFolder:
         return f"{self.storage}:{vmid}/{stem}-{vmid}-disk-{number}.{fmt}"
 
     def create(self, volname: str) -> str:
-        """Create an empty volume (disk images as empty files that the image tool then shapes); returns its path.
-
-        :raises StorageError: it exists already, or cannot be created.
-        """
-        path, fmt = self.locate(volname)
+        path, _fmt = self.locate(volname)
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            if fmt == "subvol":
-                _create_subvol(path)
-            else:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
         except FileExistsError as exc:
             raise StorageError(f"cannot create volume {self.storage}:{volname}: {path} exists already") from exc
         except OSError as exc:
             raise StorageError(f"cannot create volume {self.storage}:{volname}: {exc.strerror}") from exc
         return path
 
-    def free(self, volname: str) -> None:
-        """Remove a volume; one that is gone already is no error."""
-        free_path(self.locate(volname)[0])
-
     def list_volumes(self, vmid: int) -> list[str]:
-        """Ids (with the storage's name) of the volumes that belong to a guest."""
         owned = [name for name in self._names(vmid) if (m := _OWN_NAME.match(name)) and int(m[1]) == vmid]
         return [f"{self.storage}:{vmid}/{name}" for name in sorted(owned)]
 
     def _names(self, vmid: int) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
-            return os.listdir(os.path.join(self.base, "images", str(vmid)))
+            return os.listdir(self.folder(vmid))
         return []
 
 
 _FORMATS = ("raw", "qcow2", "subvol")
 
 
-def free_path(path: str) -> None:
-    """Remove a volume by its path: an image file, a folder or a btrfs subvolume.
-
-    :raises StorageError: something is mounted below it, or it cannot be removed.
-    """
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return
-    try:
-        if stat.S_ISDIR(status.st_mode):
-            _free_tree(path, status.st_ino)
-        else:
-            os.unlink(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(path))
-    except OSError as exc:
-        raise StorageError(f"cannot remove volume {path}: {exc.strerror}", hint="remove it by hand") from exc
-
-
 def undo_volume(data: Mapping[str, Any]) -> None:
-    """Remove a volume that was created for nothing."""
-    free_path(str(data["path"]))
-
-
-def _create_subvol(path: str) -> None:
-    if filesystem_type(os.path.dirname(path)) == "btrfs":
-        with contextlib.suppress(DependencyError):
-            run(["btrfs", "-q", "subvolume", "create", "--", path], timeout=60, error=StorageError)
-            return
-    os.mkdir(path, 0o755)
-
-
-def _free_tree(path: str, inode: int) -> None:
-    mounted = mounts_below(path)
-    if mounted:
-        raise StorageError(
-            f"cannot remove volume {path}: {mounted[0]} is mounted inside it", hint=f"umount {mounted[0]}"
-        )
-    if inode == _BTRFS_ROOT_INODE and filesystem_type(path) == "btrfs":
-        with contextlib.suppress(DependencyError, StorageError):
-            run(["btrfs", "-q", "subvolume", "delete", "--", path], timeout=600, error=StorageError)
-            return
-    shutil.rmtree(path)
+    """Remove an image file that was created for nothing."""
+    ImageVolume(str(data["path"])).free()

@@ -10,6 +10,9 @@ import os
 import re
 import threading
 
+from ..errors import StorageError
+from ..system.process import run
+
 REACH_SECONDS = 2.0
 """How long a folder may take to answer; a dead network mount would block for ever."""
 
@@ -29,6 +32,15 @@ def mount_points() -> dict[str, str]:
 def is_mount_point(path: str) -> bool:
     """Whether something is mounted exactly on ``path`` (after resolving links)."""
     return os.path.realpath(path) in mount_points()
+
+
+def unmount(path: str) -> None:
+    """Unmount what is mounted exactly on ``path``; harmless when nothing is.
+
+    :raises StorageError: it is in use.
+    """
+    if is_mount_point(path):
+        run(["umount", "--", path], timeout=60, error=StorageError, hint=f"umount {path}")
 
 
 def mounts_below(path: str) -> list[str]:

@@ -13,10 +13,13 @@ from .base import Storage
 from .dir import DirStorage
 from .dump import PARTIAL, undo_partial
 from .images import VOLUME, undo_volume
+from .lvmthin import LvmThinStorage
+from .volumes.registry import UNDO as VOLUME_UNDO
+from .zfspool import ZfsPoolStorage
 
-KINDS: dict[str, type[Storage]] = {"dir": DirStorage}
+KINDS: dict[str, type[Storage]] = {"dir": DirStorage, "lvmthin": LvmThinStorage, "zfspool": ZfsPoolStorage}
 
-UNDO: dict[str, Handler] = {PARTIAL: undo_partial, VOLUME: undo_volume}
+UNDO: dict[str, Handler] = {PARTIAL: undo_partial, VOLUME: undo_volume, **VOLUME_UNDO}
 
 
 def open_storage(definition: StorageDef, node: str) -> Storage:

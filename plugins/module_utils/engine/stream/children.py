@@ -13,21 +13,21 @@ import subprocess
 from typing import IO, Sequence
 
 from ..errors import DependencyError
-from ..system.process import command_env
+from ..system.process import bound, command_env
 from .files import cpu_count
 
 _PACKAGES = {"zstd": "zstd", "pigz": "pigz", "gzip": "gzip", "lzop": "lzop"}
 
 
 def compress_argv(compression: str, threads: int) -> list[str]:
-    """The command that compresses its input: ``lzo``, or ``gz`` by pigz for more than one thread if it is installed.
+    """The command that compresses its input: ``lzo``, or ``gz`` by gzip, by pigz for more than one thread.
 
     :param threads: 0 for as many as half of the processors.
     """
     if compression == "lzo":
         return ["lzop"]
     wanted = threads or (cpu_count() + 1) // 2
-    if wanted > 1 and shutil.which("pigz"):
+    if wanted > 1:
         return ["pigz", "-p", str(wanted), "--rsyncable"]
     return ["gzip", "--rsyncable"]
 
@@ -50,12 +50,18 @@ class Child:
         self._messages = os.fdopen(os.memfd_create("messages"), "w+b")
         try:
             self.process = subprocess.Popen(
-                list(argv), stdin=stdin, stdout=stdout, stderr=self._messages, env=command_env(), bufsize=0
+                list(argv),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=self._messages,
+                env=command_env(),
+                bufsize=0,
+                preexec_fn=bound(),
             )
         except FileNotFoundError as exc:
             self._messages.close()
             raise DependencyError(
-                f"cannot run {self.name}: the program is not installed",
+                f"cannot run {self.name!r}: the program is not installed",
                 hint=f"install the package {_PACKAGES[self.name]}",
             ) from exc
 

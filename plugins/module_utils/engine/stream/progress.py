@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable
+from typing import Callable, Protocol
 
-from ..system.report import Reporter
+
+class Listener(Protocol):
+    """Is told the counters; a reporter of the engine is one."""
+
+    def progress(self, done: int, total: int, zero: int, written: int) -> None: ...
 
 
 class Progress:
@@ -21,7 +25,7 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, reporter: Reporter, *, interval: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self, total: int, reporter: Listener, *, interval: float = 1.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._reporter = reporter
         self._interval = interval

@@ -28,7 +28,7 @@ def write_atomic(path: str, data: bytes | str, mode: int = 0o644) -> None:
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
     raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-    fd, temporary = tempfile.mkstemp(prefix=".holdfast-", dir=folder)
+    fd, temporary = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=folder)
     try:
         with os.fdopen(fd, "wb") as stream:
             os.fchmod(stream.fileno(), mode)
@@ -41,6 +41,19 @@ def write_atomic(path: str, data: bytes | str, mode: int = 0o644) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
     fsync_dir(folder)
+
+
+def remove_temporaries(path: str) -> None:
+    """Remove what killed writers of ``path`` left beside it; nobody may be writing it now."""
+    folder, prefix = os.path.dirname(path) or ".", _temporary_prefix(path)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            if name.startswith(prefix):
+                os.unlink(os.path.join(folder, name))
+
+
+def _temporary_prefix(path: str) -> str:
+    return f".holdfast-{os.path.basename(path)}-"
 
 
 def read_text(path: str) -> str | None:

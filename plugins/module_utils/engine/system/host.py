@@ -58,6 +58,20 @@ class Paths:
         return os.path.join(self.etc, "vzdump.conf")
 
     @property
+    def libvirt_conf(self) -> str:
+        return os.path.join(self.etc, "libvirt.conf")
+
+    @property
+    def adopted_guests(self) -> str:
+        """Folder of ``<name>.yml``: VMs that somebody else starts."""
+        return os.path.join(self.etc, "guests.d")
+
+    @property
+    def vmids(self) -> str:
+        """Ids given to guests that have none of their own."""
+        return os.path.join(self.lib, "vmids.json")
+
+    @property
     def runs(self) -> str:
         """Run records: one folder per run, ``<run id>/run.json`` and ``<run id>/<vmid>.journal``."""
         return os.path.join(self.lib, "runs")

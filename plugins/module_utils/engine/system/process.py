@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from dataclasses import dataclass
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from ..errors import DependencyError, HoldfastError
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,26 @@ def describe(argv: Sequence[str]) -> str:
     return " ".join(shlex.quote(part) for part in argv)
 
 
+def bound() -> Callable[[], None]:
+    """A ``preexec_fn`` that has the kernel kill the child as soon as the calling thread ends, also by ``kill -9``.
+
+    What the child starts on its own (a daemon that goes into the background) is not killed. To be called while no other
+    thread works: the child must not inherit a lock that nobody will release in it.
+    """
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def arm() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:
+            # It was killed before the kernel knew.
+            os._exit(1)
+
+    return arm
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -44,7 +67,7 @@ def run(
     error: type[HoldfastError] = HoldfastError,
     hint: str = "",
 ) -> Completed:
-    """Run a command to its end and collect its output.
+    """Run a command to its end and collect its output; it does not outlive this process.
 
     :param timeout: seconds after which it is killed; ``None`` only for work without a natural bound.
     :raises DependencyError: the program is not installed.
@@ -58,6 +81,7 @@ def run(
             timeout=timeout,
             env=command_env(env),
             check=False,
+            preexec_fn=bound(),
         )
     except FileNotFoundError as exc:
         raise DependencyError(

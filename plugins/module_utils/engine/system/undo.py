@@ -74,6 +74,8 @@ class UndoStack:
         """
         if token in self._open:
             kind, data = self._open[token]
+            if kind not in self._handlers:
+                raise HoldfastError("this version does not know how to undo it", hint="it was written by another one")
             self._handlers[kind](data)
             self.drop(token)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import StorageError, UsageError
+from ..guests.model import archive_kind
 from ..rules.selection import GuestRef
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive, DumpFolder
@@ -174,7 +175,7 @@ def _latest(host: Host, storage: Storage, guest: str) -> Archive:
         found = [archive for archive in archives if archive.vmid == int(guest)]
     else:
         refs = [ref for ref in _refs(host) if ref.name == guest]
-        ids = {(ref.kind, ref.vmid) for ref in refs}
+        ids = {(archive_kind(ref.kind), ref.vmid) for ref in refs}
         found = [archive for archive in archives if (archive.kind, archive.vmid) in ids]
     if not found:
         raise StorageError(

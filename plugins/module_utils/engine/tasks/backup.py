@@ -12,6 +12,7 @@ from ..errors import HoldfastError, Interrupted
 from ..guests.model import GuestInfo
 from ..storages.base import Need
 from ..system.host import Host
+from ..system.priority import set_io_priority
 from ..system.report import Reporter
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
@@ -35,7 +36,10 @@ def plan_backup(host: Host, request: BackupRequest) -> BackupPlan:
         job=request.job,
         options=prepared.effective_options(),
         sources=prepared.option_sources(),
-        guests=[_plan_guest(host, prepared, info) for info in prepared.guests],
+        guests=[
+            *(_plan_guest(host, prepared, info) for info in prepared.guests),
+            *(_plan_missing(text) for text in prepared.missing),
+        ],
         skipped=prepared.external,
         warnings=prepared.warnings,
     )
@@ -62,7 +66,10 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
             job=request.job,
             started=time.time(),
             options=prepared.effective_options(),
-            guests=[GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests],
+            guests=[
+                *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
+                *(_missing(host, text) for text in prepared.missing),
+            ],
             skipped=prepared.external,
             warnings=list(prepared.warnings),
         )
@@ -84,11 +91,16 @@ def _run(
 ) -> None:
     record = RunRecord.start(host, "backup", {"job": result.job, "guests": [info.vmid for info, _outcome in todo]})
     result.id = record.id
-    context = BackupContext(host, prepared.storage, prepared.settings, record, report)
+
+    def save() -> None:
+        record.update(result.to_dict())
+
+    context = BackupContext(host, prepared.storage, prepared.settings, record, report, save)
+    set_io_priority(prepared.settings.ionice, report)
     try:
         with interruptible():
             for info, outcome in todo:
-                record.update(result.to_dict())
+                save()
                 backup_guest(context, info, outcome)
     except Interrupted as exc:
         result.finished, result.state = time.time(), "interrupted"
@@ -100,6 +112,16 @@ def _run(
         raise
     result.finished, result.state = time.time(), "finished"
     record.finish("finished", result.to_dict())
+
+
+def _missing(host: Host, text: str) -> GuestOutcome:
+    """The outcome of a guest that was asked for and does not exist, so that nobody takes it for backed up."""
+    error = {
+        "message": f"there is no guest {text!r} on node {host.node!r}",
+        "hint": "correct the selection; `holdfast guests` lists the guests",
+        "code": "usage",
+    }
+    return GuestOutcome(int(text) if text.isdecimal() else 0, text, "unknown", "failed", error=error)
 
 
 def _mark_fresh(prepared: Prepared, result: RunResult, report: Reporter) -> list[tuple[GuestInfo, GuestOutcome]]:
@@ -116,6 +138,11 @@ def _mark_fresh(prepared: Prepared, result: RunResult, report: Reporter) -> list
     return todo
 
 
+def _plan_missing(text: str) -> PlannedGuest:
+    number = int(text) if text.isdecimal() else 0
+    return PlannedGuest(number, text, "unknown", "missing", "", "", reason="there is no such guest, the run will fail")
+
+
 def _plan_guest(host: Host, prepared: Prepared, info: GuestInfo) -> PlannedGuest:
     from .guests import open_by_info
     from .volumes import describe_volumes
@@ -127,7 +154,7 @@ def _plan_guest(host: Host, prepared: Prepared, info: GuestInfo) -> PlannedGuest
         planned.action = "fresh"
         planned.reason = f"{archive.volid} is younger than {prepared.max_age_text}"
     try:
-        planned.disks = describe_volumes(info)
+        planned.disks = describe_volumes(host, info)
         if open_by_info(host, info).status() == "stopped":
             planned.mode = "stop"
     except HoldfastError as exc:

@@ -10,9 +10,9 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
-from ..capture.model import Captured, CaptureOptions
+from ..capture.model import Captured, CaptureOptions, FleecingPlace
 from ..capture.registry import open_capture
 from ..errors import GuestError, HoldfastError, Interrupted, StorageError
 from ..guests.model import GuestInfo
@@ -30,13 +30,14 @@ from .backup_setup import BackupSettings
 from .guests import open_by_info
 from .locking import guest_lock
 from .log import GuestLog, clock, human
+from .progress_lines import summary
 from .prune import mark_archives, remove_marked
 from .record import RunRecord
 from .restore_config import get_key
 from .restore_plan import existing_text
 from .results import GuestOutcome
 from .stores import get_storage
-from .undoing import FOLDER, handlers, make_folder
+from .undoing import FOLDER, handlers, make_folder, unwind
 
 LEAST_SPACE = 1 << 20
 """Bytes that must be free before a backup begins; how much it will take cannot be known."""
@@ -47,13 +48,14 @@ COPY_FILESYSTEMS = ("ext3", "ext4", "nfs", "nfs4", "reiserfs", "xfs")
 
 @dataclass(frozen=True)
 class BackupContext:
-    """What all guests of a run share."""
+    """What all guests of a run share; ``save`` brings the run's record up to date."""
 
     host: Host
     storage: Storage
     settings: BackupSettings
     record: RunRecord
     report: Reporter
+    save: Callable[[], None]
 
 
 def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome) -> None:
@@ -65,21 +67,20 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
     name = _free_name(context, info)
     outcome.started = time.time()
     began = time.monotonic()
-    label = "VM" if info.kind == "qemu" else "CT"
-    outcome.log = os.path.join(context.host.paths.log, f"{info.kind}-{info.vmid}.log")
+    outcome.log = os.path.join(context.host.paths.log, f"{info.archive_kind}-{info.vmid}.log")
     with GuestLog(outcome.log, context.report, f"{info.vmid}: ") as log:
-        log.info(f"starting backup of {label} {info.vmid} ({info.name})")
+        log.info(f"starting backup of {info.label}")
         try:
-            with guest_lock(context.host, info.vmid, f"backup of {label} {info.vmid} ({info.name})"):
+            with guest_lock(context.host, info.vmid, f"backup of {info.label}"):
                 _backup_locked(context, info, name, outcome, log)
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
             outcome.error = _error(exc)
-            log.error(f"backup of {label} {info.vmid} ({info.name}) failed: {exc}")
+            log.error(f"backup of {info.label} failed: {exc}")
             if isinstance(exc, Interrupted):
                 raise
         else:
-            log.info(f"finished backup of {label} {info.vmid} ({clock(time.monotonic() - began)})")
+            log.info(f"finished backup of {info.label} ({clock(time.monotonic() - began)})")
         finally:
             outcome.duration = time.monotonic() - began
             outcome.warnings = list(log.warnings)
@@ -89,7 +90,7 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
 def _free_name(context: BackupContext, info: GuestInfo) -> ArchiveName:
     """The name for an archive begun now; names tell seconds, so a guest's second backup in one waits for the next."""
     while True:
-        name = make_archive_name(info.kind, info.vmid, int(time.time()), context.settings.compression)
+        name = make_archive_name(info.archive_kind, info.vmid, int(time.time()), context.settings.compression)
         if not os.path.lexists(context.storage.archives.final_path(name)):
             return name
         time.sleep(0.1)
@@ -99,7 +100,7 @@ def _backup_locked(
     context: BackupContext, info: GuestInfo, name: ArchiveName, outcome: GuestOutcome, log: GuestLog
 ) -> None:
     settings, storage = context.settings, context.storage
-    lock = get_key(existing_text(info), "lock")
+    lock = get_key(existing_text(context.host, info), "lock")
     if lock:
         raise GuestError(
             f"cannot back up {info.vmid} ({info.name}): it is locked ({lock})",
@@ -115,8 +116,7 @@ def _backup_locked(
         outcome.timings = captured.timings.to_dict()
         outcome.archive, outcome.path, outcome.archive_size = archive.volid, archive.path, archive.size
     finally:
-        for problem in undo.unwind():
-            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+        unwind(undo, log)
     if settings.keep is not None:
         _prune(storage, settings, info, outcome, log)
 
@@ -131,7 +131,8 @@ def _captured(
     make_folder(workdir)
     options = CaptureOptions(
         workdir=workdir,
-        fleecing_dir=_fleecing_folder(context, workdir),
+        fleecing=_fleecing_place(context, info),
+        workers=settings.max_workers,
         stopwait=settings.stopwait * 60,
         exclude_path=settings.exclude_path,
         stdexcludes=settings.stdexcludes,
@@ -159,7 +160,8 @@ def _write(
     log.info(f"creating archive {folder.final_path(name)!r}")
     if settings.bwlimit:
         log.info(f"bandwidth limit: {settings.bwlimit} KiB/s")
-    progress = Progress(captured.size, log)
+    log.progress(0, captured.size, 0, 0)
+    progress = Progress(captured.size, _Recorded(log, outcome, context.save))
     began = time.monotonic()
     with open_sink(
         partial,
@@ -173,11 +175,25 @@ def _write(
     took = max(time.monotonic() - began, 0.001)
     outcome.size = outcome.size or progress.done
     outcome.speed = int(outcome.size / took)
+    for line in summary(progress.done, progress.zero, took):
+        log.info(line)
     archive = folder.commit(name, undo, token, notes=_notes(context, info), protected=bool(settings.protected))
-    log.info(
-        f"archive file size: {human(archive.size)}, {human(outcome.size)} in {took:.1f} s ({human(outcome.speed)}/s)"
-    )
+    log.info(f"archive file size: {human(archive.size)}")
     return archive
+
+
+class _Recorded:
+    """Passes a guest's progress on and keeps the run's record up to date with it."""
+
+    def __init__(self, log: GuestLog, outcome: GuestOutcome, save: Callable[[], None]) -> None:
+        self._log = log
+        self._outcome = outcome
+        self._save = save
+
+    def progress(self, done: int, total: int, zero: int, written: int) -> None:
+        self._outcome.progress = {"done": done, "total": total, "zero": zero, "written": written}
+        self._log.progress(done, total, zero, written)
+        self._save()
 
 
 def _merge_stats(disks: list[dict[str, Any]], stats: dict[str, Any]) -> list[dict[str, Any]]:
@@ -201,9 +217,9 @@ def _notes(context: BackupContext, info: GuestInfo) -> str:
 def _check_limits(storage: Storage, settings: BackupSettings, info: GuestInfo) -> None:
     """Refuse before the guest is touched what the storage would not keep."""
     if settings.protected:
-        storage.archives.check_protected_limit(info.kind, info.vmid)
+        storage.archives.check_protected_limit(info.archive_kind, info.vmid)
     elif settings.limit > 0:
-        present = [a for a in storage.archives.list_archives(info.vmid, info.kind) if not a.protected]
+        present = [a for a in storage.archives.list_archives(info.vmid, info.archive_kind) if not a.protected]
         if len(present) >= settings.limit:
             raise StorageError(
                 f"cannot back up {info.vmid} ({info.name}): storage {storage.name!r} keeps at most {settings.limit}"
@@ -217,31 +233,36 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
     unique = f"vzdumptmp{os.getpid()}_{info.vmid}"
     if context.settings.tmpdir:
         return os.path.join(context.settings.tmpdir, unique)
+    if info.archive_kind == "qemu":
+        # A running guest puts there what it overwrites, and must not wait for a target that is slow or gone. libvirt
+        # runs QEMU as a user of its own, who does not get into the folder of the run.
+        return os.path.join("/var/tmp" if info.kind == "libvirt" else context.record.folder, unique)
     dump = context.storage.archives.path
     kind = filesystem_type(dump)
-    if info.kind == "lxc" and kind not in COPY_FILESYSTEMS:
-        folder = os.path.join(context.record.folder, unique)
+    if kind not in COPY_FILESYSTEMS:
+        # As vzdump; and the users of an unprivileged container get through to it.
+        folder = os.path.join("/var/tmp", unique)
         log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
         return folder
-    return os.path.join(dump, name.filename.partition(".")[0] + ".tmp")
+    return os.path.join(dump, name.stem + ".tmp")
 
 
-def _fleecing_folder(context: BackupContext, workdir: str) -> str:
+def _fleecing_place(context: BackupContext, info: GuestInfo) -> FleecingPlace | None:
+    """Where the run wants fleecing images, ``None`` if it does not say; they lie beside the guest's volumes there."""
     name = context.settings.fleecing_storage
-    if name is None:
-        return workdir
+    if name is None or info.archive_kind != "qemu":
+        return None
     storage = get_storage(context.host, name)
     storage.activate(Need("images", write=True))
-    folder = os.path.join(storage.volumes.base, "images")
-    os.makedirs(folder, exist_ok=True)
-    return folder
+    fmt = "raw" if storage.definition.type == "btrfs" else "qcow2"
+    return FleecingPlace(storage.volumes.folder(info.vmid), fmt, f"storage {name!r}")
 
 
 def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome: GuestOutcome, log: GuestLog) -> None:
     """Apply retention to the guest that was just backed up."""
     if settings.keep is None:
         return
-    marked = mark_archives(storage.archives.list_archives(info.vmid, info.kind), settings.keep)
+    marked = mark_archives(storage.archives.list_archives(info.vmid, info.archive_kind), settings.keep)
     problems = remove_marked(storage, marked, log)
     outcome.pruned = [mark.archive for _archive, mark in marked if mark.removed]
     log.info(f"pruned {len(outcome.pruned)} backup(s) not covered by the retention {settings.keep_text}")

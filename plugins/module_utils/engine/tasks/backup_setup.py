@@ -14,21 +14,22 @@ from typing import Any
 from ..errors import UsageError
 from ..guests.model import GuestInfo
 from ..rules.durations import parse_age
-from ..rules.notes import VARIABLES, render_notes
-from ..rules.options import EffectiveOptions, merge, parse_options
-from ..rules.retention import Keep, format_keep, parse_keep
+from ..rules.options import parse_options
+from ..rules.precedence import EffectiveOptions, merge
+from ..rules.retention import Keep, format_keep
 from ..rules.selection import Selection as Selected
 from ..rules.selection import select
 from ..settings.jobs import JobDef
+from ..settings.section import about
 from ..settings.storages import StorageDef
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
-from .definitions import get_job, load_conf
+from .definitions import get_job, load_conf, read_jobs
 from .guests import guest_refs, list_guests
 from .requests import BackupRequest, Selection
-from .stores import get_storage
+from .stores import get_storage, load_storages
 
 SKEW_SECONDS = 300
 """An archive that is dated this far into the future still counts as fresh; clocks of nodes differ a little."""
@@ -57,7 +58,8 @@ class BackupSettings:
     def threads(self) -> int:
         if self.compression == "gz":
             # vzdump's pigz: 0 is plain gzip, 1 is half of the processors.
-            return {0: 1, 1: 0}.get(self.options["pigz"], int(self.options["pigz"]))
+            number = max(0, int(self.options["pigz"]))
+            return {0: 1, 1: 0}.get(number, number)
         return int(self.options["zstd"])
 
     @property
@@ -67,6 +69,10 @@ class BackupSettings:
     @property
     def ionice(self) -> int:
         return int(self.options["ionice"])
+
+    @property
+    def max_workers(self) -> int:
+        return int(self.options["performance"]["max-workers"])
 
     @property
     def lockwait(self) -> int:
@@ -104,18 +110,15 @@ class BackupSettings:
 
     @property
     def keep(self) -> Keep | None:
-        return self.options.keep
+        return self.options.keep if self.options["remove"] else None
 
     @property
     def keep_text(self) -> str:
-        return format_keep(self.options.keep or Keep())
+        return format_keep(self.options.keep)
 
     @property
     def limit(self) -> int:
-        value = self.options["prune_backups"]
-        if not value or self.options["remove"]:
-            return 0
-        return sum(count for _rule, count in parse_keep(value).counts)
+        return 0 if self.options["remove"] else sum(count for _rule, count in self.options.keep.counts)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class Prepared:
     """A run that is ready to begin.
 
     :param external: ids of selected guests that live on other nodes.
+    :param missing: ids and names asked for that no guest has: the others are backed up, and the run fails.
     :param max_age: seconds; ``None`` when every guest is backed up.
     """
 
@@ -130,6 +134,7 @@ class Prepared:
     storage: Storage
     guests: list[GuestInfo]
     external: list[int] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     max_age: int | None = None
     max_age_text: str = ""
@@ -149,42 +154,71 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
     :raises UsageError: a name is unknown, or options make no sense together.
     :raises StorageError: the target cannot be used.
     """
-    job = get_job(host, request.job) if request.job is not None else None
-    given = parse_options(request.options)
-    call = {**(job.options if job is not None else {}), **given}
-    if given.get("storage") or given.get("dumpdir"):
-        # The request's own target silences the job's other half of the pair.
-        call = {key: value for key, value in call.items() if key not in ("storage", "dumpdir") or key in given}
-    conf, warnings = load_conf(host)
-    storage = _target(host, merge(call, None, conf))
-    options = merge(call, storage.definition.prune_backups, conf)
+    job, call, conf, warnings = _layers(host, request)
+    of_job = None if job is None else job.options
+    storage = _target(host, merge(call, conf, job=of_job))
+    options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["script"]:
         warnings.append("the option 'script' has no effect: this version calls no hook scripts")
-    if options["notes_template"]:
-        render_notes(options["notes_template"], dict.fromkeys(VARIABLES, ""))
     if options["tmpdir"] and not os.path.isdir(options["tmpdir"]):
         raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
     if options["fleecing"].get("enabled"):
-        get_storage(host, options["fleecing"]["storage"])
+        get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
     storage.activate(Need("backup"))
     chosen = _select(host, request.selection if request.selection.given else _job_selection(job))
-    infos = {info.vmid: info for info in list_guests(host)} if chosen.guests else {}
+    infos = {info.vmid: info for info in list_guests(host)} if chosen.guests or chosen.missing else {}
+    if chosen.missing and not chosen.guests and not chosen.skipped:
+        present = ", ".join(f"{info.vmid} ({info.name})" for info in [*infos.values()][:20]) or "none at all"
+        raise UsageError(
+            f"there is no guest {' or '.join(map(repr, chosen.missing))} on node {host.node!r}",
+            hint=f"guests here: {present}",
+        )
     return Prepared(
         settings=BackupSettings(options),
         storage=storage,
         guests=[infos[vmid] for vmid in chosen.guests],
         external=list(chosen.skipped),
-        warnings=warnings,
+        missing=list(chosen.missing),
+        warnings=[*warnings, *chosen.warnings],
         max_age=None if request.max_age is None or request.force else parse_age(request.max_age),
         max_age_text=request.max_age or "",
     )
+
+
+def explain_options(host: Host, request: BackupRequest) -> tuple[EffectiveOptions, list[str]]:
+    """Every option that a run would use and the layer it comes from, and what of the layers has no effect.
+
+    The target needs not be usable, not even defined: whoever asks may want to know why.
+
+    :raises UsageError: an option makes no sense; :raises ConfigError: the job cannot be used.
+    """
+    job, call, conf, warnings = _layers(host, request)
+    of_job = None if job is None else job.options
+    options = merge(call, conf, job=of_job)
+    if not options["storage"]:
+        return options, warnings
+    definition = load_storages(host).get(options["storage"])
+    if definition is None:
+        warnings.append(f"there is no usable storage {options['storage']!r}, so its retention cannot be told")
+        return options, warnings
+    return merge(call, conf, job=of_job, storage_prune=definition.prune_backups), warnings
+
+
+def _layers(host: Host, request: BackupRequest) -> tuple[JobDef | None, dict[str, Any], dict[str, Any], list[str]]:
+    """The job, the options of the call, those of ``vzdump.conf``, and what of them has no effect."""
+    job = get_job(host, request.job) if request.job is not None else None
+    conf, warnings = load_conf(host)
+    if job is not None:
+        warnings = [*about(read_jobs(host).findings, job.id), *warnings]
+    return job, parse_options(request.options), conf, warnings
 
 
 def fresh_archive(prepared: Prepared, info: GuestInfo) -> Archive | None:
     """The guest's newest archive on the target, if it is young enough to leave the guest alone."""
     if prepared.max_age is None:
         return None
-    archives = [a for a in prepared.storage.archives.list_archives(info.vmid, info.kind) if a.name is not None]
+    found = prepared.storage.archives.list_archives(info.vmid, info.archive_kind)
+    archives = [archive for archive in found if archive.name is not None and archive.good]
     newest = max(archives, key=lambda archive: archive.time, default=None)
     if newest is None or not -SKEW_SECONDS <= time.time() - newest.time <= prepared.max_age:
         return None

@@ -58,7 +58,7 @@ def _heal_run(host: Host, record: RunRecord, report: Reporter) -> None:
         except LockError as exc:
             report.warn(f"guest {vmid}: left as run {record.id} left it: {exc.message}")
     if record.state == "running":
-        record.finish("aborted")
+        record.abort()
 
 
 def _brief(data: dict[str, object]) -> str:

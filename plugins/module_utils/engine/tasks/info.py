@@ -10,32 +10,40 @@ import time
 from typing import Any
 
 from ..errors import HoldfastError
+from ..guests.model import archive_kind
+from ..settings.section import about
 from ..storages.base import Need
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
 from .archives import ArchiveEntry
-from .definitions import job_dict, load_jobs, next_job_runs
+from .definitions import job_dict, load_jobs, next_job_runs, read_jobs
 from .record import RunRecord, load_records
 from .results import instant
-from .stores import load_storages, open_storages, storage_dict
+from .stores import open_storages, read_storages, storage_dict
 
 
 def storages_info(host: Host) -> list[dict[str, Any]]:
     """Every defined storage: whether it can be used here, why not, its space and number of archives."""
+    file = read_storages(host)
     rows = []
-    for definition in load_storages(host).values():
+    for section in file.sections:
+        definition = file.storages.get(section.id)
         row: dict[str, Any] = {
-            "name": definition.name,
-            "type": definition.type,
-            "path": definition.path,
-            "definition": storage_dict(definition),
+            "name": section.id,
+            "type": section.type if definition is None else definition.type,
+            "path": "" if definition is None else definition.path,
+            "definition": {} if definition is None else storage_dict(definition),
             "usable": False,
-            "error": None,
+            "error": file.broken.get(section.id),
             "total": None,
             "free": None,
             "archives": None,
+            "warnings": about(file.findings, section.id),
         }
+        rows.append(row)
+        if definition is None:
+            continue
         try:
             storage = open_storage(definition, host.node)
             storage.activate(Need())
@@ -44,23 +52,29 @@ def storages_info(host: Host) -> list[dict[str, Any]]:
                 row["archives"] = len(storage.archives.list_archives())
         except (HoldfastError, OSError) as exc:
             row["error"] = str(exc)
-        rows.append(row)
     return rows
 
 
 def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
-    """Every job with its next runs."""
+    """Every job with its next runs; one whose definition cannot be used has an ``error``."""
     now = int(time.time())
-    return [
+    file = read_jobs(host)
+    rows: list[dict[str, Any]] = [
         {
             "id": job.id,
             "enabled": job.enabled,
             "schedule": job.schedule,
             "definition": job_dict(job),
             "next_runs": next_job_runs(job, now, runs),
+            "error": None,
+            "warnings": about(file.findings, job.id),
         }
-        for job in load_jobs(host).values()
+        for job in file.jobs.values()
     ]
+    for job_id, reason in file.broken.items():
+        broken = {"enabled": False, "schedule": "", "definition": {}, "next_runs": [], "error": reason}
+        rows.append({"id": job_id, **broken, "warnings": about(file.findings, job_id)})
+    return rows
 
 
 def guests_info(host: Host) -> list[dict[str, Any]]:
@@ -81,7 +95,7 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
     now = time.time()
     rows = []
     for row in guest_table(host):
-        key = (str(row["kind"]), int(row["vmid"]))
+        key = (archive_kind(str(row["kind"])), int(row["vmid"]))
         archive_or_none = newest.get(key)
         rows.append(
             {

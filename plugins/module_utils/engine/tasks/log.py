@@ -11,9 +11,7 @@ import time
 from types import TracebackType
 
 from ..system.report import Reporter
-
-PROGRESS_SECONDS = 30.0
-"""A progress line goes to the log when this time has passed or another tenth of the guest is done."""
+from .progress_lines import ProgressLines
 
 
 def human(size: float) -> str:
@@ -47,8 +45,7 @@ class GuestLog:
         self._parent = parent
         self._prefix = prefix
         self._stream = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        self._tenth = -1
-        self._printed = time.monotonic()
+        self._lines: ProgressLines | None = None
 
     def __enter__(self) -> GuestLog:
         return self
@@ -71,15 +68,11 @@ class GuestLog:
 
     def progress(self, done: int, total: int, zero: int, written: int) -> None:
         self._parent.progress(done, total, zero, written)
-        tenth = 10 if total <= 0 else min(10, done * 10 // total)
-        now = time.monotonic()
-        if tenth > self._tenth or now - self._printed >= PROGRESS_SECONDS:
-            self._tenth, self._printed = tenth, now
-            share = 100 if total <= 0 else done * 100 // total
-            self._write(
-                "INFO",
-                f"{share:3d}% ({human(done)} of {human(total)}), {human(zero)} zero, {human(written)} written",
-            )
+        if self._lines is None:
+            self._lines = ProgressLines()
+        line = self._lines.line(done, total, zero)
+        if line is not None:
+            self._write("INFO", line)
 
     def _write(self, level: str, message: str) -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")

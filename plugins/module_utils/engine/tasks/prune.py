@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ..errors import StorageError, UsageError
-from ..rules.retention import Entry, Keep, format_keep, parse_keep, prune_plan
+from ..rules.retention import Entry, Keep, Marked, emptied, format_keep, parse_keep, prune_plan
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..system.host import Host
@@ -21,18 +21,20 @@ def plan_prune(host: Host, request: PruneRequest) -> PruneResult:
     """Every archive that retention looks at, with its mark and the rule behind it; nothing is removed.
 
     :raises UsageError: there is no retention to apply, or it makes no sense.
+    :raises StorageError: it would remove the last good archive of a guest, and that is not allowed.
     """
     storage, keep = _prepare(host, request, write=False)
-    return _result(storage, keep, mark_archives(_wanted(storage, request), keep))
+    return _result(storage, keep, _mark(storage, keep, request))
 
 
 def apply_prune(host: Host, request: PruneRequest, report: Reporter) -> PruneResult:
     """Remove what retention does not keep.
 
-    :raises StorageError: some archives could not be removed; the others were, and ``result`` tells which.
+    :raises StorageError: some archives could not be removed; the others were, and ``result`` tells which. Or nothing
+        was removed, because a guest would lose its last good archive.
     """
     storage, keep = _prepare(host, request, write=True)
-    marked = mark_archives(_wanted(storage, request), keep)
+    marked = _mark(storage, keep, request)
     problems = remove_marked(storage, marked, report)
     result = _result(storage, keep, marked)
     if problems:
@@ -46,16 +48,6 @@ def apply_prune(host: Host, request: PruneRequest, report: Reporter) -> PruneRes
 
 def mark_archives(archives: list[Archive], keep: Keep) -> list[tuple[Archive, MarkedArchive]]:
     """Marks of all archives, in the order of the list."""
-    entries = [
-        Entry(
-            name=archive.filename,
-            group=None if archive.name is None else f"{archive.kind}/{archive.vmid}",
-            time=int(archive.time),
-            protected=archive.protected,
-        )
-        for archive in archives
-    ]
-    marks = {marked.entry.name: marked for marked in prune_plan(entries, keep)}
     return [
         (
             archive,
@@ -65,11 +57,11 @@ def mark_archives(archives: list[Archive], keep: Keep) -> list[tuple[Archive, Ma
                 vmid=archive.vmid,
                 time=archive.time,
                 size=archive.size,
-                mark=marks[archive.filename].mark,
-                rule=marks[archive.filename].rule,
+                mark=marked.mark,
+                rule=marked.rule,
             ),
         )
-        for archive in archives
+        for archive, marked in zip(archives, _plan(archives, keep))
     ]
 
 
@@ -105,10 +97,35 @@ def _prepare(host: Host, request: PruneRequest, *, write: bool) -> tuple[Storage
     return storage, parse_keep(value)
 
 
-def _wanted(storage: Storage, request: PruneRequest) -> list[Archive]:
+def _mark(storage: Storage, keep: Keep, request: PruneRequest) -> list[tuple[Archive, MarkedArchive]]:
     vmids = {int(vmid) for vmid in request.vmid}
     found = storage.archives.list_archives(kind=request.kind)
-    return [archive for archive in found if not vmids or archive.vmid in vmids]
+    archives = [archive for archive in found if not vmids or archive.vmid in vmids]
+    marked = mark_archives(archives, keep)
+    lost = [] if request.allow_empty else emptied(_plan(archives, keep))
+    if lost:
+        guests = "; ".join(f"{guest.group}: {', '.join(guest.removed)}" for guest in lost)
+        raise StorageError(
+            f"the retention {format_keep(keep)} would remove the last good archives on storage {storage.name!r} of"
+            f" {guests}; what it keeps of them is damaged",
+            hint="back these guests up first, keep more, or allow it (allow_empty)",
+            result=_result(storage, keep, marked).to_dict(),
+        )
+    return marked
+
+
+def _plan(archives: list[Archive], keep: Keep) -> list[Marked]:
+    entries = [
+        Entry(
+            name=archive.filename,
+            group=None if archive.name is None else f"{archive.kind}/{archive.vmid}",
+            time=int(archive.time),
+            protected=archive.protected,
+            good=archive.good,
+        )
+        for archive in archives
+    ]
+    return prune_plan(entries, keep)
 
 
 def _result(storage: Storage, keep: Keep, marked: list[tuple[Archive, MarkedArchive]]) -> PruneResult:

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ..system.files import read_text, write_atomic
+from ..system.files import read_text, remove_temporaries, write_atomic
 from ..system.host import Host
 from ..system.locks import identity, is_alive
 
@@ -70,8 +70,17 @@ class RunRecord:
         record.save()
         return record
 
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder, "run.json")
+
     def save(self) -> None:
-        write_atomic(os.path.join(self.folder, "run.json"), json.dumps(self.data, indent=1) + "\n", 0o640)
+        write_atomic(self.path, json.dumps(self.data, indent=1) + "\n", 0o640)
+
+    def abort(self) -> None:
+        """Close the record of a run whose process is gone."""
+        remove_temporaries(self.path)
+        self.finish("aborted")
 
     def update(self, result: dict[str, Any]) -> None:
         """Note how far the run came, for ``holdfast status`` and for whoever finds the record of a killed run."""

@@ -63,12 +63,14 @@ class PruneRequest:
         ``None`` means what the storage defines.
     :param vmid: only archives of these guests (ids); empty means all.
     :param kind: ``qemu`` or ``lxc``; ``None`` means both.
+    :param allow_empty: also remove what is the last good archive of a guest.
     """
 
     storage: str
     keep: Mapping[str, Any] | str | None = None
     vmid: Sequence[int] = ()
     kind: str | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,10 @@ class RestoreRequest:
         newest archive of a guest.
     :param vmid: id of the guest to be made.
     :param storage: where its volumes go; ``None`` keeps each volume's own storage where it exists here, else ``local``.
+        For libvirt domains also the path of a folder; ``None`` means libvirt's own folders.
+    :param kind: of a VM: ``qemu`` (managed here) or ``libvirt``; ``None`` is what the guest to be replaced is, else
+        what the archive came from.
+    :param volumes: by key of the archived config, where it differs: ``{"storage": S, "format": F, "size": "8G"}``.
     :param force: replace a stopped guest of that id; its volumes stay until the new ones are complete.
     :param unique: new MAC addresses and a new system uuid.
     :param start: start it afterwards; when that fails the restore still counts, with a warning.
@@ -93,6 +99,8 @@ class RestoreRequest:
     archive: str
     vmid: int
     storage: str | None = None
+    kind: str | None = None
+    volumes: Mapping[str, Any] = field(default_factory=dict)
     force: bool = False
     unique: bool = False
     start: bool = False

@@ -27,11 +27,12 @@ from .log import GuestLog, human
 from .record import RunRecord
 from .requests import RestoreRequest
 from .restore_ct import fill_container, plan_container
-from .restore_plan import RestorePlan, locate_source, read_config
+from .restore_domain import becomes_domain, fill_domain, plan_domain
+from .restore_plan import RestorePlan, locate_source, read_contents
 from .restore_vm import fill_vm, plan_vm
 from .results import RestoreResult
 from .signals import interruptible
-from .undoing import UNNAMED, handlers
+from .undoing import UNNAMED, handlers, unwind
 
 
 def plan_restore(host: Host, request: RestoreRequest) -> RestoreResult:
@@ -84,7 +85,8 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         log.info(f"restoring {plan.archive.volid} ({human(plan.archive.size)}) as guest {request.vmid}")
         for warning in plan.result.warnings:
             log.warn(warning)
-        _fill(plan, request, undo, log)
+        fill = fill_domain if plan.result.kind == "libvirt" else _fill
+        fill(host, plan, request, undo, log)
         result = plan.result
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
@@ -99,21 +101,20 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
             raise GuestError(f"cannot restore {plan.archive.volid} as guest {request.vmid}: {exc}") from exc
         raise
     finally:
-        for problem in undo.unwind():
-            log.warn(f"clean-up is not complete, the next run tries again: {problem}")
+        unwind(undo, log)
 
 
-def _fill(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
+def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
     """Make and fill the volumes, then let the config name them."""
-    new = [(volume.planned.volid, volume.path) for volume in plan.volumes]
-    token = undo.push(UNNAMED, volumes=new, config=plan.result.config_path)
-    for volume in plan.volumes:
-        log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
-        volume.storage.volumes.create(volume.volname)
+    entries = [volume.journal_entry for volume in plan.volumes]
+    token = undo.push(UNNAMED, volumes=entries, config=plan.result.config_path)
     if plan.result.kind == "qemu":
-        plan.result.size = fill_vm(plan, request.bwlimit or 0, log)
+        for volume in plan.volumes:
+            log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
+            volume.storage.volumes.create(volume.volname)
+        plan.result.size = fill_vm(host, plan, request, undo, log)
     else:
-        plan.result.size = fill_container(plan, request, undo, log)
+        plan.result.size = fill_container(host, plan, request, undo, log)
     old = undo.push(UNNAMED, volumes=plan.old, config=plan.result.config_path)
     write_atomic(plan.result.config_path, plan.result.config, 0o640)
     undo.drop(token)
@@ -137,12 +138,18 @@ def _start(host: Host, vmid: int, result: RestoreResult, log: GuestLog) -> None:
 def _prepare(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
     existing = find_by_id(host, request.vmid)
     archive, kind = locate_source(host, request.archive)
+    contents = read_contents(archive, kind)
+    if request.kind is not None and kind == "lxc":
+        raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
+    if kind == "qemu" and becomes_domain(host, request, existing, contents):
+        kind = "libvirt"
     if existing is not None:
         _check_replaceable(host, existing, kind)
-    text, devices = read_config(archive, kind)
+    if kind == "libvirt":
+        return plan_domain(host, request, archive, contents, existing, write=write)
     if kind == "qemu":
-        return plan_vm(host, request, archive, text, devices, existing, write=write)
-    return plan_container(host, request, archive, text, existing, write=write)
+        return plan_vm(host, request, archive, contents.config, contents.devices, existing, write=write)
+    return plan_container(host, request, archive, contents.config, existing, write=write)
 
 
 def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
@@ -152,10 +159,11 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
     what = _describe(existing)
     if existing.kind != kind:
         raise UsageError(
-            f"cannot restore over {what}: the archive holds a {'VM' if kind == 'qemu' else 'container'}",
+            f"cannot restore over {what}: it is of the kind {existing.kind}, the restored guest would be of the kind"
+            f" {kind}",
             hint="choose another id",
         )
-    text = existing_text(existing)
+    text = existing_text(host, existing)
     if get_key(text, "protection") == "1":
         raise GuestError(f"cannot replace {what}: it is protected", hint="remove 'protection' from its config")
     lock = get_key(text, "lock")
@@ -167,4 +175,4 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
 
 
 def _describe(info: GuestInfo) -> str:
-    return f"{'VM' if info.kind == 'qemu' else 'container'} {info.vmid} ({info.name})"
+    return f"{'container' if info.kind == 'lxc' else 'VM'} {info.vmid} ({info.name})"

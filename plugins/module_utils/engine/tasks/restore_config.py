@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
 from ..errors import UsageError
+from ..settings.sizes import format_size
 
 _LINE = re.compile(r"^([a-zA-Z][\w.-]*):\s*(.*?)\s*$")
 _MAP = re.compile(r"^#qmdump#map:([^:]+):([^:]+):([^:]*):([^:]*):$")
@@ -92,22 +93,6 @@ def split_volume(value: str) -> tuple[str, dict[str, str]]:
     if first.startswith(("file=", "volume=")):
         first = first.partition("=")[2]
     return first, options
-
-
-def format_size(size: int) -> str:
-    """A size as configs write it: ``32G``, ``528K``."""
-    for unit, factor in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
-
-
-def parse_size(text: str) -> int | None:
-    """Bytes of a config's size (``8G``), ``None`` when it is not one."""
-    match = re.match(r"^(\d+(?:\.\d+)?)([KMGT]?)$", text)
-    if match is None:
-        return None
-    return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[match[2]])
 
 
 def random_mac(taken: Iterable[str]) -> str:

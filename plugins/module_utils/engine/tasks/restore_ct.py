@@ -10,19 +10,21 @@ import contextlib
 import errno
 import os
 import re
+from typing import Sequence
 
-from ..errors import GuestError, IntegrityError
+from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
+from ..settings.sizes import parse_size
 from ..storages.dump import Archive
 from ..system.host import Host
-from ..system.process import run
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import config_lines, get_key, parse_size, split_volume, transform_ct
+from .restore_config import config_lines, get_key, split_volume, transform_ct
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
+from .restore_wishes import Wish, choose_format, parse_wishes
 from .results import PlannedVolume
-from .undoing import MOUNT
+from .undoing import FOLDER, MOUNT, make_folder
 
 
 def plan_container(
@@ -36,6 +38,7 @@ def plan_container(
     taken: set[str] = set()
     warnings: list[str] = []
     mounts = {key: value for key, value in config_lines(text)[1] if re.fullmatch(r"rootfs|mp\d+", key)}
+    wishes = parse_wishes(request.volumes, mounts)
     for key, value in sorted(mounts.items(), key=lambda item: int(item[0][2:]) if item[0] != "rootfs" else -1):
         recorded, options = split_volume(value)
         if recorded.startswith("/"):
@@ -48,12 +51,19 @@ def plan_container(
         mount_point = "/" if key == "rootfs" else options.get("mp", "")
         if not _is_plain(mount_point):
             raise IntegrityError(f"cannot restore {archive.volid}: {key} has the mount point {mount_point!r}")
-        storage = choose_storage(host, request, recorded.partition(":")[0], "rootdir", write=write)
-        volid = storage.volumes.next_volume(request.vmid, "subvol", frozenset(taken))
+        wish = wishes.get(key, Wish())
+        storage = choose_storage(host, request, recorded.partition(":")[0], "rootdir", write=write, wanted=wish.storage)
+        size = wish.size or parse_size(options.get("size", ""))
+        fmt = choose_format(storage, recorded, wish, size)
+        if fmt == "raw" and not size:
+            raise UsageError(
+                f"cannot restore {archive.volid}: unable to detect the size of {key}",
+                hint=f"say it with the option volumes, for example {key}: {{size: 8G}}",
+            )
+        volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))
         taken.add(volid)
         volname = volid.partition(":")[2]
-        size = parse_size(options.get("size", ""))
-        planned = PlannedVolume(key, storage.name, "subvol", size, volid, mount_point)
+        planned = PlannedVolume(key, storage.name, fmt, size, volid, mount_point)
         volumes.append(NewVolume(planned, storage, volname, storage.volumes.locate(volname)[0], mount_point))
         if key != "rootfs" and options.get("backup") != "1":
             warnings.append(f"{key} ({mount_point}) is not part of the backup and is made empty")
@@ -73,44 +83,65 @@ def plan_container(
     return settle(host, request, archive, "lxc", done, volumes, existing)
 
 
-def fill_container(plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> int:
-    """Unpack the archive with every new volume mounted in its place; returns the bytes unpacked."""
+def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> int:
+    """Make the volumes and unpack the archive with each in its place; returns the bytes unpacked."""
     from ..capture.ct_restore import extract_ct
-    from ..guests.lxc.render import DEFAULT_IDMAPS
+    from ..guests.lxc.render import outer_first, shift
+    from ..settings.ct_config import ct_mounts
+    from ..settings.guest_config import GuestConfig
     from ..stream.progress import Progress
     from ..stream.source import open_source
 
-    root = next(volume.path for volume in plan.volumes if volume.planned.key == "rootfs")
-    unprivileged = get_key(plan.result.config, "unprivileged") == "1"
-    owner = int(DEFAULT_IDMAPS[0].split(":")[2]) if unprivileged else 0
-    mounted = []
-    for volume in sorted(plan.volumes, key=lambda volume: volume.device):
-        os.chown(volume.path, owner, owner)
-        if volume.planned.key != "rootfs":
-            place = _make_place(root, volume.device, owner)
-            mounted.append(undo.push(MOUNT, path=place))
-            run(["mount", "--bind", "--", volume.path, place], timeout=60, error=GuestError)
+    config = GuestConfig.parse(plan.result.config, plan.archive.volid)
+    idmaps = shift(config)
+    owner = host_owner(idmaps)
+    folder = os.path.join(host.paths.run, "restore", str(request.vmid))
+    tokens = [undo.push(FOLDER, path=folder)]
+    make_folder(folder)
+    root = os.path.join(folder, "root")
+    os.mkdir(root)
+    made = {volume.planned.key: volume for volume in plan.volumes}
+    for mount in outer_first(ct_mounts(config)):
+        if mount.key not in made:
+            continue
+        new = made[mount.key]
+        report.info(f"{mount.key}: creating {new.planned.volid}")
+        volume = new.storage.volumes.volume(new.volname)
+        volume.create(new.planned.size, owner)
+        place = _make_place(root, new.device, owner)
+        tokens.append(undo.push(MOUNT, path=place))
+        volume.mount(place)
     progress = Progress(0, report)
     with open_source(plan.archive.path, request.bwlimit or 0) as source:
         extract_ct(
             source,
             root,
-            unprivileged=unprivileged,
+            idmaps=idmaps,
+            unprivileged=get_key(plan.result.config, "unprivileged") == "1",
             progress=progress,
             report=report,
             ignore_unpack_errors=request.ignore_unpack_errors,
         )
     progress.finish()
-    for token in reversed(mounted):
-        undo.undo(token)
     _remove_packed_config(root)
+    for token in reversed(tokens):
+        undo.undo(token)
     return progress.done
+
+
+def host_owner(idmaps: Sequence[str]) -> int:
+    """Host id of the container's root."""
+    for idmap in idmaps:
+        kind, inside, outside, _count = idmap.split(":")
+        if (kind, inside) == ("u", "0"):
+            return int(outside)
+    return 0
 
 
 def _make_place(root: str, mount_point: str, owner: int) -> str:
     """The folder in the still empty root where a volume is mounted; owned as the container's root."""
     place = root
-    for part in mount_point.strip("/").split("/"):
+    for part in filter(None, mount_point.split("/")):
         place = os.path.join(place, part)
         if not os.path.isdir(place):
             os.mkdir(place, 0o755)
@@ -133,7 +164,7 @@ def _remove_packed_config(root: str) -> None:
                     return
                 raise
             stack.callback(os.close, folder)
-        for name in ("pct.conf", "pct.fw"):
+        for name in ("pct.conf", "pct.fw", "lxc.conf"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from ..errors import IntegrityError, StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
-from ..system.files import read_text
+from ..storages.volumes.base import Volume
 from ..system.host import Host
 from .archives import locate
 from .requests import RestoreRequest
@@ -37,18 +37,28 @@ class NewVolume:
     path: str
     device: str
 
+    @property
+    def journal_entry(self) -> tuple[str, str, str]:
+        """How undo entries name the volume: its id, and what :func:`open_volume` takes."""
+        return journal_entry(self.planned.volid or "", self.storage.volumes.volume(self.volname))
+
 
 @dataclass
 class RestorePlan:
     """A restore that is ready to begin.
 
-    :param old: volumes of the replaced guest (id and path), to be freed once the new one is in place.
+    :param old: volumes of the replaced guest as undo entries name them, to be freed once the new one is in place.
     """
 
     archive: Archive
     result: RestoreResult
     volumes: list[NewVolume]
-    old: list[tuple[str, str]] = field(default_factory=list)
+    old: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def journal_entry(volid: str, volume: Volume) -> tuple[str, str, str]:
+    """A volume in an undo entry that decides by the guest's config whether it is still needed."""
+    return volid, volume.kind, volume.source
 
 
 def locate_source(host: Host, text: str) -> tuple[Archive, str]:
@@ -67,8 +77,21 @@ def locate_source(host: Host, text: str) -> tuple[Archive, str]:
     return archive, kind
 
 
-def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
-    """The guest's config in the archive, and the sizes of its devices in bytes by name (VMs only).
+@dataclass(frozen=True)
+class Contents:
+    """What an archive says before its data.
+
+    :param config: the guest's config in Proxmox VE syntax; :param devices: size in bytes of each device (VMs only);
+    :param blobs: what stands beside the config, by name.
+    """
+
+    config: str
+    devices: dict[str, int] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+def read_contents(archive: Archive, kind: str) -> Contents:
+    """Read the beginning of an archive.
 
     :raises IntegrityError: the file is not such an archive, or holds no config.
     """
@@ -78,25 +101,31 @@ def read_config(archive: Archive, kind: str) -> tuple[str, dict[str, int]]:
         if kind == "lxc":
             from ..capture.ct_restore import read_ct_config
 
-            return read_ct_config(source), {}
+            return Contents(read_ct_config(source))
         from ..capture.vm_restore import inspect
 
         configs, devices = inspect(source)
-    for name, data in dict(configs).items():
-        if name == "qemu-server.conf":
-            return data.decode("utf-8", "surrogateescape"), dict(devices)
-    raise IntegrityError(
-        f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
-    )
+    blobs = dict(configs)
+    if "qemu-server.conf" not in blobs:
+        raise IntegrityError(
+            f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
+        )
+    return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
 
 
-def choose_storage(host: Host, request: RestoreRequest, recorded: str, content: str, *, write: bool) -> Storage:
-    """The storage for one volume: the one asked for, else the recorded one where it exists here, else ``local``."""
-    name = request.storage or (recorded if recorded in load_storages(host) else DEFAULT_STORAGE)
+def choose_storage(
+    host: Host, request: RestoreRequest, recorded: str, content: str, *, write: bool, wanted: str | None = None
+) -> Storage:
+    """The storage for one volume: the one asked for, else the recorded one where it exists here, else ``local``.
+
+    :param wanted: asked for this very volume.
+    """
+    wanted = wanted or request.storage
+    name = wanted or (recorded if recorded in load_storages(host) else DEFAULT_STORAGE)
     try:
         storage = get_storage(host, name)
     except UsageError as exc:
-        if request.storage:
+        if wanted:
             raise
         raise UsageError(
             f"cannot restore {request.archive}: its storage {recorded!r} does not exist here, and neither does"
@@ -115,16 +144,18 @@ def check_space(archive: Archive, volumes: list[NewVolume]) -> None:
             storage.check_space(archive.size, f"restoring {archive.volid}")
 
 
-def existing_text(existing: GuestInfo) -> str:
-    """The config of a guest that is to be replaced."""
-    return read_text(existing.config_path) or ""
+def existing_text(host: Host, existing: GuestInfo) -> str:
+    """The config of a guest that is there already, in Proxmox VE syntax."""
+    from ..guests.registry import guest_text
+
+    return guest_text(host, existing)
 
 
 def taken_macs(host: Host) -> list[str]:
     """MAC addresses of all guests of this node."""
     from .guests import list_guests
 
-    return [mac for info in list_guests(host) for mac in macs_in(existing_text(info))]
+    return [mac for info in list_guests(host) for mac in macs_in(existing_text(host, info))]
 
 
 def settle(
@@ -171,14 +202,14 @@ def settle(
 def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[str]) -> None:
     """Free the old volumes whose keys are restored; keep the others as ``unusedN`` of the new guest."""
     kept: list[str] = []
-    for key, value in config_lines(existing_text(existing))[1]:
+    for key, value in config_lines(existing_text(host, existing))[1]:
         volid, options = split_volume(value)
-        path = _owned_path(host, existing.vmid, volid)
-        if path is None or options.get("media") == "cdrom":
+        volume = _owned(host, existing.vmid, volid)
+        if volume is None or options.get("media") == "cdrom":
             continue
         if key in replaced:
             plan.result.freed.append(volid)
-            plan.old.append((volid, path))
+            plan.old.append(journal_entry(volid, volume))
         else:
             kept.append(volid)
     for number, volid in enumerate(kept):
@@ -186,8 +217,8 @@ def _retire(host: Host, existing: GuestInfo, plan: RestorePlan, replaced: set[st
         plan.result.warnings.append(f"volume {volid} of the replaced guest is kept as unused{number}")
 
 
-def _owned_path(host: Host, vmid: int, volid: str) -> str | None:
-    """Path of a volume if it lies on a storage and belongs to the guest."""
+def _owned(host: Host, vmid: int, volid: str) -> Volume | None:
+    """A volume if it lies on a storage and belongs to the guest."""
     name, colon, volname = volid.partition(":")
     if not colon or name not in load_storages(host):
         return None
@@ -196,4 +227,4 @@ def _owned_path(host: Host, vmid: int, volid: str) -> str | None:
         storage.activate(Need())
     except StorageError:
         return None
-    return storage.volumes.locate(volname)[0] if volid in storage.volumes.list_volumes(vmid) else None
+    return storage.volumes.volume(volname) if volid in storage.volumes.list_volumes(vmid) else None

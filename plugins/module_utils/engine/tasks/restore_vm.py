@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import IntegrityError
 from ..guests.model import GuestInfo
 from ..storages.dump import Archive
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.undo import UndoStack
 from .requests import RestoreRequest
 from .restore_config import disk_map, transform_vm
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
 from .results import PlannedVolume
+from .undoing import FOLDER, make_folder
 
 FORMATS = ("raw", "qcow2")
 
@@ -66,7 +70,7 @@ def plan_vm(
     return plan
 
 
-def fill_vm(plan: RestorePlan, bwlimit_kib: int, report: Reporter) -> int:
+def fill_vm(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> int:
     """Write the archive's devices to the new volumes; returns the bytes of the guest's disks."""
     from ..capture.vm_restore import Target, extract_vma
     from ..stream.progress import Progress
@@ -74,6 +78,10 @@ def fill_vm(plan: RestorePlan, bwlimit_kib: int, report: Reporter) -> int:
 
     total = plan.result.size or 0
     targets = {volume.device: Target(volume.path, volume.planned.format) for volume in plan.volumes}
-    with open_source(plan.archive.path, bwlimit_kib) as source:
-        extract_vma(source, targets, Progress(total, report), report)
+    folder = os.path.join(host.paths.qemu_run, f"{request.vmid}.restore")
+    token = undo.push(FOLDER, path=folder)
+    make_folder(folder)
+    with open_source(plan.archive.path, request.bwlimit or 0) as source:
+        extract_vma(source, targets, Progress(total, report), report, workdir=folder)
+    undo.undo(token)
     return total

@@ -37,6 +37,7 @@ class GuestOutcome:
     :param archive: volume id of the archive made, or of the fresh one found.
     :param size: bytes of the guest's volumes; :param archive_size: bytes of the archive.
     :param speed: bytes of guest data per second.
+    :param progress: counters in bytes: ``done`` of ``total``, ``zero`` (not stored), ``written`` to the archive.
     :param timings: ``freeze_seconds``, ``pause_seconds``, ``downtime_seconds`` (``None``: did not happen) and
         ``guest_frozen``.
     :param pruned: volume ids that retention removed after this backup.
@@ -56,6 +57,7 @@ class GuestOutcome:
     started: float | None = None
     duration: float | None = None
     speed: int | None = None
+    progress: dict[str, int] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     disks: list[dict[str, Any]] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
@@ -78,6 +80,7 @@ class GuestOutcome:
             **instant("started", self.started),
             "duration": None if self.duration is None else round(self.duration, 3),
             "speed": self.speed,
+            "progress": self.progress,
             "timings": self.timings,
             "disks": self.disks,
             "pruned": self.pruned,
@@ -146,7 +149,8 @@ class RunResult:
 class PlannedGuest:
     """What a backup run would do with one guest.
 
-    :param action: ``backup`` or ``fresh`` (left alone: ``reason`` says which archive is young enough).
+    :param action: ``backup``, ``fresh`` (left alone: ``reason`` says which archive is young enough) or ``missing``
+        (asked for, but no guest has that id or name).
     :param mode: mode that would be in effect, as far as it can be known before.
     """
 
@@ -193,7 +197,7 @@ class BackupPlan:
 
     @property
     def changed(self) -> bool:
-        return any(guest.action == "backup" for guest in self.guests)
+        return any(guest.action != "fresh" for guest in self.guests)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -16,6 +16,10 @@ from ..errors import Interrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_waiting: list[Interrupted] = []
+_blocks = 0
+"""How many blocks must end before a signal may stop the run; :data:`_waiting` holds the signal meanwhile."""
+
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
@@ -31,9 +35,12 @@ def interruptible() -> Iterator[None]:
     def handle(number: int, _frame: FrameType | None) -> None:
         if not seen:
             seen.append(number)
-            raise Interrupted(
+            interrupted = Interrupted(
                 f"interrupted by {signal.Signals(number).name}", hint="everything was undone; start the run again"
             )
+            if not _blocks:
+                raise interrupted
+            _waiting.append(interrupted)
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
@@ -41,3 +48,16 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let the block end first when a signal arrives in it; :class:`Interrupted` is raised behind it."""
+    global _blocks
+    _blocks += 1
+    try:
+        yield
+    finally:
+        _blocks -= 1
+    if _waiting and not _blocks:
+        raise _waiting.pop()

@@ -10,26 +10,25 @@ Callers give and get plain values by the file's own keys (dashes or underscores 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from ..errors import ConfigError, HoldfastError, UsageError
-from ..settings.section import Section
+from ..settings.section import Section, about, check_writable, replace_section, write_sections
+from ..settings.storage_types import TYPES, unknown_keys
 from ..settings.storages import (
     StorageDef,
+    StoragesFile,
     parse_storage_cfg,
     section_from_storage,
     storage_from_section,
-    write_storage_cfg,
 )
-from ..storages.base import Need, Storage
-from ..storages.registry import open_storage
 from ..system.files import read_text
 from ..system.host import Host
 from .changes import config_text, make_change
 from .results import Change
 
-FIXED = ("type", "path")
-"""Keys of a storage that cannot be changed later: archives and volumes would be lost from sight."""
+if TYPE_CHECKING:
+    from ..storages.base import Need, Storage
 
 UNSET: dict[str, Any] = {
     "nodes": (),
@@ -45,30 +44,40 @@ UNSET: dict[str, Any] = {
 """Values that mean that a key is not in the file."""
 
 
-def load_storages(host: Host) -> dict[str, StorageDef]:
-    """Every defined storage by name.
-
-    :raises ConfigError: the file cannot be understood.
-    """
+def read_storages(host: Host) -> StoragesFile:
+    """The whole file, also what in it cannot be used."""
     return parse_storage_cfg(read_text(host.paths.storage_cfg) or "", host.paths.storage_cfg)
+
+
+def load_storages(host: Host) -> dict[str, StorageDef]:
+    """Every storage by name whose definition can be used."""
+    return dict(read_storages(host).storages)
 
 
 def get_storage(host: Host, name: str) -> Storage:
     """A storage by name, not activated yet.
 
-    :raises UsageError: no storage of that name is defined.
+    :raises UsageError: no storage of that name is defined; :raises ConfigError: its definition cannot be used.
     """
-    storages = load_storages(host)
-    if name not in storages:
+    from ..storages.registry import open_storage
+
+    file = read_storages(host)
+    if name in file.broken:
+        raise ConfigError(
+            f"storage {name!r} cannot be used: {file.broken[name]}", hint=f"correct it in {host.paths.storage_cfg}"
+        )
+    if name not in file.storages:
         raise UsageError(
             f"storage {name!r} does not exist",
-            hint=f"defined in {host.paths.storage_cfg} are: {', '.join(storages) or 'none'}",
+            hint=f"defined in {host.paths.storage_cfg} are: {', '.join(file.storages) or 'none'}",
         )
-    return open_storage(storages[name], host.node)
+    return open_storage(file.storages[name], host.node)
 
 
 def open_storages(host: Host, need: Need) -> list[Storage]:
     """Every storage that can be used for that on this node now; the others are left out."""
+    from ..storages.registry import open_storage
+
     usable = []
     for definition in load_storages(host).values():
         try:
@@ -95,30 +104,45 @@ def plan_storage(
 
     :param wanted: the whole definition, or single keys of it (``None`` values are not given), or ``None`` to remove it.
     :param purge: keys that a mapping does not give are removed; otherwise they stay as they are.
-    :raises ConfigError: it would not be a valid definition, or a key would change that cannot.
+    :raises ConfigError: it would not be a valid definition, a key would change that cannot, or the file holds lines
+        that writing it would lose.
     """
-    storages = load_storages(host)
-    before = storages.get(name)
+    file = read_storages(host)
+    before = file.storages.get(name)
     after = wanted if wanted is None or isinstance(wanted, StorageDef) else _merged(name, before, wanted, purge)
     if before is not None and after is not None:
-        for key in FIXED:
-            if getattr(before, key) != getattr(after, key):
-                raise ConfigError(
-                    f"cannot change {key!r} of storage {name!r} from {getattr(before, key)!r} to"
-                    f" {getattr(after, key)!r}: what lies there would be lost from sight",
-                    hint="remove the definition first, or define another storage",
-                )
-    left = {key: definition for key, definition in storages.items() if key != name or after is not None}
-    if after is not None:
-        left[name] = after
+        _check_fixed(before, after)
+    old = next((section for section in file.sections if section.id == name), None)
+    new = None if after is None else section_from_storage(after)
+    if after == before and not about(file.findings, name):
+        # Written by hand in another order, but the same: it stays as it is.
+        new = old
+    if new != old:
+        check_writable(file.findings, host.paths.storage_cfg)
     return make_change(
         path=host.paths.storage_cfg,
         before=None if before is None else storage_dict(before),
         after=None if after is None else storage_dict(after),
-        before_text="" if before is None else write_storage_cfg({name: before}),
-        after_text="" if after is None else write_storage_cfg({name: after}),
-        text=write_storage_cfg(left),
+        before_text=write_sections([old] if old is not None else []),
+        after_text=write_sections([new] if new is not None else []),
+        text=write_sections(replace_section(file.sections, name, new)),
     )
+
+
+def _fixed(kind: str) -> tuple[str, ...]:
+    """Keys of a storage that cannot be changed later: archives and volumes would be lost from sight."""
+    return ("path", *(TYPES[kind].required if kind in TYPES else ()))
+
+
+def _check_fixed(before: StorageDef, after: StorageDef) -> None:
+    old, new = ({"type": one.type, **dict(section_from_storage(one).properties)} for one in (before, after))
+    for key in ("type", *_fixed(before.type)):
+        if old.get(key) != new.get(key):
+            raise ConfigError(
+                f"cannot change {key!r} of storage {before.name!r} from {old.get(key)!r} to {new.get(key)!r}:"
+                " what lies there would be lost from sight",
+                hint="remove the definition first, or define another storage",
+            )
 
 
 def _merged(name: str, before: StorageDef | None, wanted: Mapping[str, Any], purge: bool) -> StorageDef:
@@ -126,10 +150,13 @@ def _merged(name: str, before: StorageDef | None, wanted: Mapping[str, Any], pur
     if "is-mountpoint" in given:
         given["is_mountpoint"] = given.pop("is-mountpoint")
     kind = str(given.pop("type", None) or (before.type if before is not None else "dir"))
+    unknown = unknown_keys(kind, tuple(given))
+    if unknown:
+        raise ConfigError(f"cannot declare storage {name!r}: the type {kind} has no key {', '.join(unknown)}")
     values: dict[str, str | None] = {}
     if before is not None:
         kept = dict(section_from_storage(before).properties)
-        values = {key: value for key, value in kept.items() if not purge or key == "path"}
+        values = {key: value for key, value in kept.items() if not purge or key in _fixed(kind)}
     values.update({key: config_text(value) for key, value in given.items()})
     try:
         return storage_from_section(Section(kind, name, list(values.items())))

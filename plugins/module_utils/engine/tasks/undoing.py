@@ -9,26 +9,32 @@ Handlers get only what their journal entry holds, because the run that wrote it 
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import re
 import shutil
+import time
 from typing import Any, Mapping
 
 from ..errors import GuestError
-from ..storages.images import free_path
-from ..storages.mounts import is_mount_point, mounts_below
+from ..storages.mounts import mounts_below, unmount
 from ..storages.registry import UNDO as STORAGE_UNDO
-from ..system.files import fsync_dir, read_text
-from ..system.process import run
-from ..system.undo import Handler
+from ..storages.volumes.registry import open_volume
+from ..system.files import fsync_dir, read_text, remove_temporaries
+from ..system.report import Reporter
+from ..system.undo import Handler, UndoStack
+from .signals import uninterrupted
 
 FOLDER = "task.folder"
 """A scratch folder: ``path``."""
 MOUNT = "task.mount"
 """A mount made for a restore: ``path``."""
 UNNAMED = "task.unnamed"
-"""Volumes of a guest that are of no use unless its config names them: ``volumes`` (id and path), ``config``."""
+"""Volumes of a guest that are of no use unless its config names them: ``volumes`` (id, kind, source),
+``config``."""
+
+
+_WRITERS_SECONDS = 5.0
 
 
 def handlers() -> dict[str, Handler]:
@@ -49,30 +55,38 @@ def _undo_folder(data: Mapping[str, Any]) -> None:
     if mounted:
         # Removing the tree would reach through the mount into whatever is mounted there.
         raise GuestError(f"cannot remove {path}: {mounted[0]} is still mounted", hint=f"umount {mounted[0]}")
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
-
-
-def _undo_mount(data: Mapping[str, Any]) -> None:
-    path = str(data["path"])
-    if is_mount_point(path):
-        run(["umount", "--", path], timeout=60, error=GuestError, hint=f"umount {path}")
+    deadline = time.monotonic() + _WRITERS_SECONDS
+    while os.path.lexists(path):
+        try:
+            shutil.rmtree(path)
+        except OSError as exc:
+            # A program of a killed run may need a moment to end, and still write there.
+            if exc.errno not in (errno.ENOTEMPTY, errno.ENOENT) or time.monotonic() > deadline:
+                raise
 
 
 def _undo_unnamed(data: Mapping[str, Any]) -> None:
     """A guest's config names its volumes in one step; before that step nobody needs the new ones, after it the old."""
+    remove_temporaries(str(data["config"]))
     text = read_text(str(data["config"])) or ""
     named = set(re.findall(r"^[^#\[:]+: ?(?:file=|volume=)?([^,\s]+)", text, re.MULTILINE))
-    for volid, path in data["volumes"]:
+    for volid, kind, source in data["volumes"]:
         if volid not in named:
-            free_path(str(path))
+            open_volume(str(kind), str(source)).free()
 
 
 OWN: dict[str, Handler] = {
     FOLDER: _undo_folder,
-    MOUNT: _undo_mount,
+    MOUNT: lambda data: unmount(str(data["path"])),
     UNNAMED: _undo_unnamed,
 }
+
+
+def unwind(undo: UndoStack, report: Reporter) -> None:
+    """Take back what is still open at the end of a task; a signal stops the run when that is done."""
+    with uninterrupted():
+        for problem in undo.unwind():
+            report.warn(f"clean-up is not complete, the next run tries again: {problem}")
 
 
 def make_folder(path: str, mode: int = 0o700) -> None:

@@ -11,22 +11,15 @@ from typing import Any
 from ..guests.model import GuestInfo
 from ..settings.ct_config import ct_mounts
 from ..settings.guest_config import GuestConfig
-from ..settings.vm_config import Drive, vm_disks
-from ..system.files import read_text
-from .restore_config import parse_size
+from ..settings.sizes import parse_size
+from ..settings.vm_config import vm_disks
+from ..system.host import Host
+from .restore_plan import existing_text
 
 
-def read_guest_config(info: GuestInfo) -> GuestConfig:
-    """The guest's config as it is now.
-
-    :raises ConfigError: it cannot be understood.
-    """
-    return GuestConfig.parse(read_text(info.config_path) or "", info.config_path)
-
-
-def describe_volumes(info: GuestInfo) -> list[dict[str, Any]]:
+def describe_volumes(host: Host, info: GuestInfo) -> list[dict[str, Any]]:
     """Every volume of a guest: ``key``, ``volid``, ``size`` (bytes or ``None``), ``included`` and ``reason``."""
-    config = read_guest_config(info)
+    config = GuestConfig.parse(existing_text(host, info), info.config_path)
     if info.kind == "lxc":
         return [
             {
@@ -44,15 +37,7 @@ def describe_volumes(info: GuestInfo) -> list[dict[str, Any]]:
             "volid": drive.volid,
             "size": parse_size(drive.options.get("size", "")),
             "included": drive.backup,
-            "reason": _reason(drive),
+            "reason": drive.reason,
         }
         for drive in vm_disks(config)
     ]
-
-
-def _reason(drive: Drive) -> str:
-    if drive.is_cloudinit:
-        return "made anew from the config"
-    if drive.is_cdrom:
-        return "a CD drive"
-    return "disk" if drive.backup else "backup is 0"

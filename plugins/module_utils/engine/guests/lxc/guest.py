@@ -7,25 +7,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Mapping
+from typing import Any
 
 from ...errors import GuestError
 from ...settings.ct_config import Mount, ct_mounts
 from ...settings.guest_config import GuestConfig
-from ...system.files import read_text, write_atomic
+from ...system.files import write_atomic
 from ...system.host import Host
 from ...system.process import run
-from ...system.undo import Handler
 from ..model import GuestInfo, Resolve
-from .render import idmaps, place, render
-
-THAW = "lxc.thaw"
-"""Undo kind: processes of a container may be frozen: ``lxcpath``, ``vmid``."""
-START = "lxc.start"
-"""Undo kind: a container was stopped and shall run again: ``lxcpath``, ``vmid``."""
-
-_FREEZE_SECONDS = 30
-_START_SECONDS = 60
+from .render import idmaps, mounted, place, render, shift, source
+from .tools import FREEZE_SECONDS, LxcTools
 
 
 class LxcGuest:
@@ -35,12 +27,17 @@ class LxcGuest:
         self.info = info
         self.config = config
         self._resolve = resolve
-        self._lxc = LxcTools(host.paths.lxc_run, info.vmid)
+        self._lxc = LxcTools(host.paths.lxc_run, str(info.vmid))
 
     @property
     def undo_data(self) -> dict[str, Any]:
         """What an undo entry needs to find this container again."""
-        return {"lxcpath": self._lxc.lxcpath, "vmid": self.info.vmid}
+        return self._lxc.undo_data
+
+    @property
+    def native_config(self) -> str | None:
+        """LXC's own config where that defines the container."""
+        return None
 
     def status(self) -> str:
         """``running``, ``frozen`` or ``stopped``."""
@@ -53,9 +50,28 @@ class LxcGuest:
         """
         if self.status() != "stopped":
             raise GuestError(f"cannot start container {self.info.vmid}: it is {self.status()}")
-        text = render(self.info.vmid, self.config, self._resolve)
-        write_atomic(os.path.join(self._lxc.folder, "config"), text, 0o600)
+        self._prepare()
         self._lxc.start()
+
+    def _prepare(self) -> None:
+        """Render the native config, with the root at hand because it depends on what init is there."""
+        mounts = self.mounts()
+        for mount in mounts:
+            if mounted(mount, self._resolve):
+                place = self.place(mount)
+                # Left behind when the container ended without LXC's help.
+                run(["umount", "--quiet", "--", place], check=False, timeout=60, error=GuestError)
+                os.makedirs(place, mode=0o711, exist_ok=True)
+        inspected = self.place(mounts[0])
+        path = os.path.join(self._lxc.folder, "config")
+        if not mounted(mounts[0], self._resolve):
+            write_atomic(path, render(self._lxc.folder, self.info.vmid, self.config, self._resolve), 0o600)
+            return
+        run(["mount", "--", self.source(mounts[0]), inspected], timeout=120, error=GuestError)
+        try:
+            write_atomic(path, render(self._lxc.folder, self.info.vmid, self.config, self._resolve), 0o600)
+        finally:
+            run(["umount", "--", inspected], timeout=60, error=GuestError)
 
     def shutdown(self, timeout: float) -> None:
         """Ask its init to end, and wait.
@@ -73,7 +89,7 @@ class LxcGuest:
 
         :raises GuestError: that took too long, or failed.
         """
-        self._lxc.call("freeze", "lxc-freeze", timeout=_FREEZE_SECONDS)
+        self._lxc.call("freeze", "lxc-freeze", timeout=FREEZE_SECONDS)
 
     def thaw(self) -> None:
         """Let its processes run again; harmless when they do."""
@@ -84,93 +100,27 @@ class LxcGuest:
 
         :raises GuestError: it does not run.
         """
-        answer = self._lxc.call("look for the init of", "lxc-info", "-pH", timeout=30).strip()
-        if not answer.isdigit():
+        pid = self._lxc.init_pid()
+        if pid is None:
             raise GuestError(f"container {self.info.vmid} has no init process: it does not run")
-        return int(answer)
+        return pid
 
     def mounts(self) -> list[Mount]:
         """The root and all mount points."""
         return ct_mounts(self.config)
 
+    def source(self, mount: Mount) -> str:
+        """What holds a mount's files: a folder, an image, or a block device."""
+        return source(mount, self._resolve)
+
     def place(self, mount: Mount) -> str:
-        """Host path of a mount's files."""
-        return place(self.info.vmid, mount, self._resolve)
+        """Host folder with a mount's files; that of an image is filled only while the container runs."""
+        return place(self._lxc.folder, mount, self._resolve)
 
     def idmaps(self) -> tuple[str, ...]:
         """User and group maps, ``()`` for a privileged container."""
         return idmaps(self.config)
 
-
-class LxcTools:
-    """The LXC commands for one container."""
-
-    def __init__(self, lxcpath: str, vmid: int) -> None:
-        self.lxcpath = lxcpath
-        self.vmid = vmid
-        self.folder = os.path.join(lxcpath, str(vmid))
-
-    def call(self, what: str, command: str, *options: str, timeout: float) -> str:
-        """Run one of the commands and return its output.
-
-        :param what: for the message: what is tried on the container.
-        """
-        argv = [command, "-n", str(self.vmid), "-P", self.lxcpath, *options]
-        done = run(argv, check=False, timeout=timeout, error=GuestError)
-        if done.returncode:
-            detail = (done.stderr or done.stdout).strip() or f"{command} ended with status {done.returncode}"
-            raise GuestError(f"cannot {what} container {self.vmid}: {detail}")
-        return done.stdout
-
-    def status(self) -> str:
-        if not os.path.exists(os.path.join(self.folder, "config")):
-            return "stopped"
-        state = self.call("ask the state of", "lxc-info", "-sH", timeout=30).strip()
-        known = {"STOPPED": "stopped", "FROZEN": "frozen", "FREEZING": "frozen", "THAWED": "running"}
-        return known.get(state, "running")
-
-    def start(self) -> None:
-        log = os.path.join(self.folder, "start.log")
-        write_atomic(log, "", 0o600)
-        try:
-            self.call("start", "lxc-start", "-d", "-o", log, "-l", "WARN", timeout=_START_SECONDS)
-        except GuestError as exc:
-            # The first errors name the cause, the later ones only that it failed.
-            first = [line for line in (read_text(log) or "").splitlines() if " ERROR " in line][:3]
-            why = "\n".join(first) or exc.message
-            raise GuestError(f"cannot start container {self.vmid}:\n{why}", hint=f"see {log}") from exc
-
-    def shutdown(self, timeout: float) -> None:
-        if self.status() == "stopped":
-            return
-        self.thaw()
-        seconds = str(max(1, int(timeout)))
-        try:
-            self.call("shut down", "lxc-stop", "--nokill", "--timeout", seconds, timeout=timeout + 15)
-        except GuestError as exc:
-            if self.status() != "stopped":
-                raise GuestError(
-                    f"container {self.vmid} did not stop within {seconds} s: {exc.message}",
-                    hint="look what keeps it from ending, or raise stopwait",
-                ) from exc
-
-    def stop(self) -> None:
-        if self.status() != "stopped":
-            self.call("stop", "lxc-stop", "--kill", timeout=60)
-
-    def thaw(self) -> None:
-        if self.status() == "frozen":
-            self.call("thaw", "lxc-unfreeze", timeout=_FREEZE_SECONDS)
-
-
-def _tools(data: Mapping[str, Any]) -> LxcTools:
-    return LxcTools(str(data["lxcpath"]), int(data["vmid"]))
-
-
-def _undo_start(data: Mapping[str, Any]) -> None:
-    tools = _tools(data)
-    if tools.status() == "stopped":
-        tools.start()
-
-
-UNDO: dict[str, Handler] = {THAW: lambda data: _tools(data).thaw(), START: _undo_start}
+    def shift(self) -> tuple[str, ...]:
+        """The maps by which the owners of files are shifted on disk; ``()`` when the mount maps them."""
+        return shift(self.config)

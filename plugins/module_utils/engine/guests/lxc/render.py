@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+from typing import Iterable
 
 from ...errors import ConfigError, GuestError
 from ...settings.ct_config import Mount, ct_mounts, ct_nets, is_unprivileged
@@ -65,9 +67,16 @@ def idmaps(config: GuestConfig) -> tuple[str, ...]:
     return DEFAULT_IDMAPS if is_unprivileged(config) else ()
 
 
-def render(vmid: int, config: GuestConfig, resolve: Resolve) -> str:
+def shift(config: GuestConfig) -> tuple[str, ...]:
+    """The maps by which files are shifted on disk: none where LXC maps the root file system when it mounts it."""
+    mapped = any(key == "lxc.rootfs.options" and "idmap=" in value for key, value in config.raw)
+    return () if mapped else idmaps(config)
+
+
+def render(folder: str, vmid: int, config: GuestConfig, resolve: Resolve) -> str:
     """The native config of a container.
 
+    :param folder: its folder in LXC's path.
     :raises ConfigError: a key that would be silently without effect, or an impossible value.
     :raises GuestError: a volume of a kind that LXC cannot start from, or a bridge that does not exist.
     """
@@ -76,12 +85,13 @@ def render(vmid: int, config: GuestConfig, resolve: Resolve) -> str:
         if key not in _IGNORED and not known.fullmatch(key):
             raise ConfigError(f"container {vmid}: the key {key!r} is not supported", hint="remove it from its config")
     mounts = ct_mounts(config)
-    root = place(vmid, mounts[0], resolve)
+    root = place(folder, mounts[0], resolve)
     maps = idmaps(config)
     lines = [f"lxc.include = {path}" for path in _includes(bool(maps))]
     lines += [
         f"lxc.uts.name = {config.get('hostname') or f'CT{vmid}'}",
         f"lxc.rootfs.path = dir:{root}",
+        *(["lxc.rootfs.options = ro"] if mounts[0].read_only and not _has_raw(config, "lxc.rootfs.options") else []),
         "lxc.tty.max = 2",
         "lxc.pty.max = 1024",
         f"lxc.apparmor.profile = {_apparmor()}",
@@ -89,27 +99,43 @@ def render(vmid: int, config: GuestConfig, resolve: Resolve) -> str:
         *(f"lxc.idmap = {one.replace(':', ' ')}" for one in maps if not _has_raw(config, "lxc.idmap")),
         *_limits(config),
         *_network(vmid, config),
-        *(_mount_entry(mount, place(vmid, mount, resolve)) for mount in mounts[1:]),
+        *(line for mount in mounts if mounted(mount, resolve) for line in _hooks(folder, mount, resolve)),
+        *(_mount_entry(mount, place(folder, mount, resolve)) for mount in outer_first(mounts[1:])),
         *(f"{key} = {value}" for key, value in config.raw),
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
-def place(vmid: int, mount: Mount, resolve: Resolve) -> str:
-    """Host path of a mount's files.
+def outer_first(mounts: Iterable[Mount]) -> list[Mount]:
+    """Mount points in the order in which they can be mounted: one that lies in another comes after it."""
+    return sorted(mounts, key=lambda mount: len([part for part in mount.mountpoint.split("/") if part]))
 
-    :raises GuestError: the volume is an image, which this version does not mount.
+
+def source(mount: Mount, resolve: Resolve) -> str:
+    """What holds a mount's files: a folder, an image, or a block device."""
+    return resolve(mount.volume).path if mount.type == "volume" else mount.volume
+
+
+def mounted(mount: Mount, resolve: Resolve) -> bool:
+    """Whether the volume must be mounted before the container can have it: an image or a block device."""
+    if mount.type == "volume":
+        return resolve(mount.volume).format != "subvol"
+    return mount.type == "device"
+
+
+def place(folder: str, mount: Mount, resolve: Resolve) -> str:
+    """Host folder with a mount's files.
+
+    :raises GuestError: the volume is an image in a form that cannot be mounted.
     """
-    if mount.type != "volume":
-        return mount.volume
-    volume = resolve(mount.volume)
-    if volume.format != "subvol":
+    if not mounted(mount, resolve):
+        return source(mount, resolve)
+    if mount.type == "volume" and resolve(mount.volume).format != "raw":
         raise GuestError(
-            f"container {vmid}: {mount.key} is a {volume.format} image ({mount.volume}), only folders and"
-            " btrfs subvolumes can be used here",
-            hint="move it to a subvol volume",
+            f"{mount.key} ({mount.volume}) is an image of a form that containers cannot use",
+            hint="convert it to raw, or move it to a folder",
         )
-    return volume.path
+    return os.path.join(folder, "mounts", mount.key)
 
 
 def _includes(unprivileged: bool) -> list[str]:
@@ -184,8 +210,29 @@ def _network(vmid: int, config: GuestConfig) -> list[str]:
     return lines
 
 
-def _mount_entry(mount: Mount, source: str) -> str:
-    flags = "bind,create=dir" + (",ro" if mount.read_only else "")
-    fields = [source, mount.mountpoint.lstrip("/")]
+def _hooks(folder: str, mount: Mount, resolve: Resolve) -> list[str]:
+    """LXC mounts the volume on the host before each start, and unmounts it after the end, also when it reboots itself.
+
+    LXC appends words of its own to a hook's command; ``sh -c`` keeps them from the command.
+    """
+    where = place(folder, mount, resolve)
+    options = ",".join([*(["ro"] if mount.read_only else []), *_mount_options(mount)])
+    command = ["mount", *(["-o", options] if options else []), "--", source(mount, resolve), where]
+    return [
+        f"lxc.hook.pre-start = sh -c {shlex.quote(shlex.join(command))}",
+        f"lxc.hook.post-stop = sh -c {shlex.quote(shlex.join(['umount', '--', where]))}",
+    ]
+
+
+def _mount_options(mount: Mount) -> list[str]:
+    """The options that Proxmox VE knows, separated by semicolons there."""
+    known = ("discard", "lazytime", "noatime", "nodev", "noexec", "nosuid")
+    return [option for option in mount.options.get("mountoptions", "").split(";") if option in known]
+
+
+def _mount_entry(mount: Mount, host_folder: str) -> str:
+    restrictions = [option for option in _mount_options(mount) if option in ("nodev", "noexec", "nosuid")]
+    flags = ",".join(["bind", "create=dir", *(["ro"] if mount.read_only else []), *restrictions])
+    fields = [host_folder, mount.mountpoint.lstrip("/")]
     escaped = (field.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011") for field in fields)
     return f"lxc.mount.entry = {' '.join(escaped)} none {flags} 0 0"

@@ -19,6 +19,8 @@ from ...errors import ProtocolError
 PING_SECONDS = 3.0
 FREEZE_SECONDS = 60.0
 THAW_SECONDS = 30.0
+THAW_PING_SECONDS = 10.0
+"""An agent that has just thawed a large guest, or whose guest has just gone on, may be slow to answer."""
 _DELIMITER = b"\xff"
 
 
@@ -82,6 +84,14 @@ class AgentClient:
     ) -> None:
         self.close()
 
+    @classmethod
+    def leave_thaw(cls, path: str) -> None:
+        """Put a thaw into the channel without waiting: an agent that hangs finds it behind the freeze it was sent."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            channel.settimeout(PING_SECONDS)
+            channel.connect(path)
+            channel.sendall(_DELIMITER + json.dumps({"execute": "guest-fsfreeze-thaw"}).encode() + b"\n")
+
     def _synchronise(self, timeout: float) -> None:
         """Throw away answers to an earlier client: the agent marks the answer to this id with a delimiter byte."""
         number = secrets.randbelow(1 << 31)
@@ -93,7 +103,7 @@ class AgentClient:
             with contextlib.suppress(ValueError):
                 if self._line("synchronise with", max(0.01, deadline - time.monotonic())).get("return") == number:
                     return
-        raise self._failed("synchronise with", f"no answer within {timeout:g} s")
+        raise self._failed("synchronise with", f"no answer within {timeout:.3g} s")
 
     def _send(self, command: str, arguments: dict[str, Any] | None) -> None:
         message = {"execute": command, **({"arguments": arguments} if arguments else {})}
@@ -107,12 +117,12 @@ class AgentClient:
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise self._failed(what, f"no answer within {timeout:g} s")
+                raise self._failed(what, f"no answer within {timeout:.3g} s")
             self._socket.settimeout(left)
             try:
                 part = self._socket.recv(65536)
             except socket.timeout as exc:
-                raise self._failed(what, f"no answer within {timeout:g} s") from exc
+                raise self._failed(what, f"no answer within {timeout:.3g} s") from exc
             except OSError as exc:
                 raise self._failed(what, str(exc)) from exc
             if not part:
@@ -127,3 +137,21 @@ class AgentClient:
             f"cannot {what} the guest agent of {self.label}: {why}",
             hint=f"is qemu-guest-agent running in the guest, and nobody else connected to {self._path}?",
         )
+
+
+def thaw_guest(path: str, label: str) -> None:
+    """Let a guest's file systems go on, whoever froze them, and see that they do.
+
+    :raises ProtocolError: that cannot be confirmed.
+    """
+    try:
+        with AgentClient(path, label, timeout=THAW_PING_SECONDS) as agent:
+            agent.thaw()
+            if agent.frozen():
+                raise ProtocolError(
+                    f"the file systems of {label} are frozen although they were thawed",
+                    hint="run `fsfreeze -u` in the guest for each of them",
+                )
+    except ProtocolError:
+        AgentClient.leave_thaw(path)
+        raise

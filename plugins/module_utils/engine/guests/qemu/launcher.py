@@ -10,22 +10,22 @@ management are without effect. ``hookscript`` is not run.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Any, Iterator
 
 from ...errors import ConfigError, GuestError
 from ...settings.guest_config import GuestConfig
 from ...settings.propstring import parse_flag, parse_property_string
-from ...settings.vm_config import Drive, Nic, agent_settings, vm_disks, vm_nics
+from ...settings.vm_config import Nic, agent_settings, vm_nics
 from ..model import Resolve
+from .disks import drive_args, firmware_args
+from .tpm import tpm_device
 
 _KNOWN = re.compile(
     r"agent|args|bios|boot|cores|cpu|kvm|machine|memory|name|scsihw|smbios1|sockets|vga|vmgenid|vcpus"
-    r"|(?:net|scsi|virtio|sata|ide|serial)\d+"
+    r"|(?:net|scsi|virtio|sata|ide|serial)\d+|efidisk0|tpmstate0"
 )
 _NO_EFFECT = re.compile(
     r"acpi|affinity|allow-ksm|autostart|balloon|bootdisk|cdrom|ci\w+|cpulimit|cpuunits|description|digest|freeze"
@@ -36,7 +36,6 @@ _CPU_MODELS = {
     "x86-64-v2": "qemu64,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3",
     "x86-64-v2-AES": "qemu64,+aes,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3",
 }
-_SCSI = {"virtio-scsi-pci": "virtio-scsi-pci", "virtio-scsi-single": "virtio-scsi-pci", "lsi": "lsi53c895a"}
 _NICS = {"virtio": "virtio-net-pci", "e1000": "e1000", "rtl8139": "rtl8139", "vmxnet3": "vmxnet3", "e1000e": "e1000e"}
 
 
@@ -48,16 +47,12 @@ class Sockets:
     agent: str
     pid: str
     console: str
+    tpm: str
 
     @classmethod
     def of(cls, folder: str, vmid: int) -> Sockets:
         base = os.path.join(folder, str(vmid))
-        return cls(f"{base}.qmp", f"{base}.qga", f"{base}.pid", f"{base}.serial.log")
-
-
-def node_name(key: str) -> str:
-    """Block node of a drive, below the guest's device; also its name in archives."""
-    return f"drive-{key}"
+        return cls(f"{base}.qmp", f"{base}.qga", f"{base}.pid", f"{base}.serial.log", f"{base}.swtpm")
 
 
 def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets, *, paused: bool = False) -> list[str]:
@@ -69,20 +64,17 @@ def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets
     for key, _value in config.items():
         if not _KNOWN.fullmatch(key) and not _NO_EFFECT.fullmatch(key):
             raise ConfigError(f"VM {vmid}: the key {key!r} is not supported", hint="remove it from the VM's config")
-    if (config.get("bios") or "seabios") != "seabios":
-        raise ConfigError(f"VM {vmid}: bios {config.get('bios')!r} is not supported", hint="only seabios is")
+    flash, firmware = firmware_args(vmid, config, resolve)
     kvm = parse_flag(config.get("kvm") or "1", "kvm")
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"]
     argv += ["-name", f"{config.get('name') or f'VM{vmid}'},debug-threads=on"]
-    argv += ["-machine", config.get("machine") or "pc", "-accel", "kvm" if kvm else "tcg,thread=multi"]
+    argv += ["-machine", (config.get("machine") or "pc") + flash, "-accel", "kvm" if kvm else "tcg,thread=multi"]
     argv += ["-m", str(_memory(config)), "-smp", str(_cpus(config))]
     argv += _cpu(config, kvm)
     argv += ["-qmp", f"unix:{sockets.qmp},server=on,wait=off", "-pidfile", sockets.pid]
     argv += [*_identity(config), *_agent(config, sockets), *_serial(config, sockets)]
     order = _boot_order(config)
-    for drive in vm_disks(config):
-        argv += _drive(vmid, drive, config, resolve, order)
-    argv[1:1] = list(_controllers(vmid, config))
+    argv += [*firmware, *tpm_device(config, sockets), *drive_args(vmid, config, resolve, order)]
     for nic in vm_nics(config):
         argv += _nic(vmid, nic, order)
     if (config.get("vga") or "std").split(",")[0] not in ("none", "serial0", "serial1"):
@@ -153,59 +145,6 @@ def _serial(config: GuestConfig, sockets: Sockets) -> list[str]:
 def _boot_order(config: GuestConfig) -> list[str]:
     boot = parse_property_string(config.get("boot") or "", "legacy")
     return [key for key in boot.get("order", "").split(";") if key]
-
-
-def _controllers(vmid: int, config: GuestConfig) -> Iterator[str]:
-    """Buses that the drives need; their options stand before the drives'."""
-    interfaces = {drive.interface for drive in vm_disks(config)}
-    if "scsi" in interfaces:
-        kind = config.get("scsihw") or "lsi"
-        if kind not in _SCSI:
-            raise ConfigError(f"VM {vmid}: scsihw {kind!r} is not supported", hint="known are " + ", ".join(_SCSI))
-        yield from ("-device", f"{_SCSI[kind]},id=scsihw0")
-    if "sata" in interfaces:
-        yield from ("-device", "ich9-ahci,id=ahci0")
-
-
-def _drive(vmid: int, drive: Drive, config: GuestConfig, resolve: Resolve, order: list[str]) -> list[str]:
-    if drive.interface in ("efidisk", "tpmstate"):
-        raise ConfigError(f"VM {vmid}: {drive.key} is not supported", hint="UEFI and TPM state come later")
-    if drive.is_cloudinit:
-        return []
-    boot = f",bootindex={order.index(drive.key) + 1}" if drive.key in order else ""
-    if drive.is_cdrom and drive.volid in ("none", "cdrom"):
-        return ["-device", _device(vmid, drive, config) + boot]
-    volume = resolve(drive.volid)
-    if volume.format not in ("raw", "qcow2"):
-        raise GuestError(f"VM {vmid}: {drive.key} is a {volume.format} volume, which is no disk image")
-    file = {"driver": "host_device" if volume.path.startswith("/dev/") else "file", "filename": volume.path}
-    node: dict[str, Any] = {
-        "driver": volume.format,
-        "node-name": node_name(drive.key),
-        "file": file,
-        "discard": "unmap",
-    }
-    if drive.is_cdrom:
-        node["read-only"] = True
-    return [
-        "-blockdev",
-        json.dumps(node),
-        "-device",
-        f"{_device(vmid, drive, config)},drive={node_name(drive.key)}{boot}",
-    ]
-
-
-def _device(vmid: int, drive: Drive, config: GuestConfig) -> str:
-    index, kind = drive.index, "cd" if drive.is_cdrom else "hd"
-    if drive.interface == "virtio":
-        return f"virtio-blk-pci,id={drive.key}"
-    if drive.interface == "scsi":
-        if (config.get("scsihw") or "lsi") == "lsi" and index > 6:
-            raise ConfigError(f"VM {vmid}: {drive.key}: the lsi controller has 7 places", hint="use virtio-scsi-pci")
-        return f"scsi-{kind},id={drive.key},bus=scsihw0.0,scsi-id={index}"
-    if drive.interface == "sata":
-        return f"ide-{kind},id={drive.key},bus=ahci0.{index}"
-    return f"ide-{kind},id={drive.key},bus=ide.{index // 2},unit={index % 2}"
 
 
 def _nic(vmid: int, nic: Nic, order: list[str]) -> list[str]:

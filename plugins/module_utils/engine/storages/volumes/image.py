@@ -1,0 +1,61 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Volumes that are raw images with a file system in them, and block devices that nothing here manages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ...errors import StorageError
+from ...system.process import run
+from .base import Volume, check_absent, need_size
+from .folder import remove_empty_parent
+
+
+class ImageVolume(Volume):
+    """A raw image; ``mount`` sets up its loop device. It has no snapshots."""
+
+    kind = "image"
+
+    def create(self, size: int | None, owner: int) -> None:
+        check_absent(self.source)
+        bytes_wanted = need_size(self, size)
+        try:
+            os.makedirs(os.path.dirname(self.source), mode=0o755, exist_ok=True)
+            with open(self.source, "xb") as stream:
+                os.fchmod(stream.fileno(), 0o640)
+                stream.truncate(bytes_wanted)
+        except OSError as exc:
+            raise StorageError(f"cannot create volume {self.source}: {exc.strerror}") from exc
+        make_ext4(self.source, owner)
+
+    def free(self) -> None:
+        """An image that is mounted somewhere is kept: its loop device would hold the deleted file for ever."""
+        used = _loop_device(self.source)
+        if used:
+            raise StorageError(
+                f"cannot remove volume {self.source}: {used} is set up on it",
+                hint=f"unmount what findmnt {used} shows, or losetup -d {used}",
+            )
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.source)
+            remove_empty_parent(self.source)
+
+    def mount_argv(self, place: str) -> list[str]:
+        # For a regular file mount sets up a loop device by itself, and it is released with the last mount.
+        return ["mount", "--", self.source, place]
+
+
+def make_ext4(path: str, owner: int) -> None:
+    """An empty ext4 whose root folder belongs to the container's root."""
+    run(["mkfs.ext4", "-q", "-F", "-E", f"root_owner={owner}:{owner}", path], timeout=600, error=StorageError)
+
+
+def _loop_device(path: str) -> str:
+    if not os.path.isfile(path):
+        return ""
+    done = run(["losetup", "--noheadings", "--output", "NAME", "--associated", path], timeout=60, error=StorageError)
+    return done.stdout.split()[0] if done.stdout.split() else ""
