@@ -10,15 +10,14 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 from engine.system.report import SilentReporter
 from engine.tasks.files import verify_vma
 from helpers import guests
-from helpers.domains import DomainNode, Libvirtd, goes_on, make_domain
+from helpers.domains import DomainNode, goes_on, make_domain
 from helpers.faults import KILL, NOTE, TERM, Fault
 from helpers.guests import VM
 from helpers.process import wait_for
@@ -27,29 +26,11 @@ TWIN = 200
 SILENT = SilentReporter()
 
 
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Libvirtd]:
-    folder = Path(tempfile.mkdtemp(prefix="libvirt-"))
-    folder.chmod(0o711)
-    daemon = Libvirtd(folder)
-    yield daemon
-    daemon.close()
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
-def node(daemon: Libvirtd) -> Iterator[DomainNode]:
-    root = Path(tempfile.mkdtemp(prefix="e2e-"))
-    yield DomainNode(root, daemon)
-    daemon.clear()
-    shutil.rmtree(root)
-
-
-@pytest.fixture
-def machine(node: DomainNode) -> DomainNode:
+def machine(domain_node: DomainNode) -> DomainNode:
     """A stopped domain."""
-    make_domain(node)
-    return node
+    make_domain(domain_node)
+    return domain_node
 
 
 def back_up(node: DomainNode, *options: str, status: int = 0) -> dict[str, Any]:
@@ -86,7 +67,8 @@ def test_paused_domains_stay_paused(machine: DomainNode) -> None:
     assert machine.daemon.virsh("domstate", "machine") == "paused"
 
 
-def test_archive_of_a_stopped_domain(node: DomainNode) -> None:
+def test_archive_of_a_stopped_domain(domain_node: DomainNode) -> None:
+    node = domain_node
     nvram = node.daemon.folder / "lib" / "qemu" / "nvram" / "machine_VARS.fd"
     nvram.write_bytes(os.urandom(540672))
     loader = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
@@ -121,7 +103,7 @@ def test_disks_left_out(machine: DomainNode) -> None:
 
 def test_restore_as_domain(machine: DomainNode) -> None:
     archive = back_up(machine)["archive"]
-    complaint = machine.refused("restore", archive, str(TWIN), status=1)
+    complaint = machine.refused("restore", archive, str(TWIN), status=2)
     assert "uuid" in complaint and "unique" in complaint
     done = json.loads(machine.call("restore", archive, str(TWIN), "--unique", "--set", "memory=48", "--json"))
     assert (done["kind"], done["name"], done["state"]) == ("libvirt", "machine-200", "restored")
@@ -157,14 +139,17 @@ def test_a_lost_domain_comes_back_as_it_was(machine: DomainNode) -> None:
 
 
 def test_a_failed_restore_leaves_nothing(machine: DomainNode) -> None:
+    images = machine.daemon.folder / "lib" / "images"
+    before = sorted(images.iterdir())
     guest = back_up(machine, "--compress", "zstd")
     path = Path(guest["path"])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    machine.refused("restore", guest["archive"], str(TWIN), "--unique", status=1)
+    assert "is damaged" in machine.call("restore", guest["archive"], str(TWIN), "--unique", status=1)
+    assert machine.leftovers() == []
     assert machine.daemon.virsh("list", "--all", "--name").split() == ["machine"]
-    assert list((machine.daemon.folder / "lib" / "images").iterdir()) == []
+    assert sorted(images.iterdir()) == before
 
 
 def test_full_scratch_files(machine: DomainNode) -> None:
@@ -213,9 +198,7 @@ def test_what_is_refused(machine: DomainNode) -> None:
     assert back_up(machine)["status"] == "ok"
 
 
-@pytest.mark.parametrize(
-    ("mode", "action"), [("snapshot", KILL), ("snapshot", TERM), ("suspend", KILL), ("stop", KILL)]
-)
+@pytest.mark.parametrize(("mode", "action"), [("snapshot", KILL), ("snapshot", TERM), ("stop", KILL)])
 def test_each_step(machine: DomainNode, mode: str, action: str) -> None:
     """Killed or interrupted after each step that concerns libvirt: the domain runs on, and nothing is left."""
     guests.start(machine, VM)
@@ -224,7 +207,7 @@ def test_each_step(machine: DomainNode, mode: str, action: str) -> None:
     assert ended.status == 0, ended.err
     names = ended.step.splitlines()
     steps = [number for number, name in enumerate(names, 1) if re.search("libvirt|capture", name)]
-    assert len(steps) >= 6
+    assert len(steps) >= 4
     for number in steps:
         ended = machine.start(*argv, fault=Fault(action, number)).wait()
         assert ended.status in ((-9,) if action == KILL else (1,)), ended
