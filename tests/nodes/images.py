@@ -58,7 +58,7 @@ busybox poweroff -f
 
 
 def image() -> str:
-    """Folder with ``root.img``, ``vmlinuz`` and ``initrd``; made when the cache lacks it, which takes some ten minutes."""
+    """Folder with ``root.img``, ``vmlinuz`` and ``initrd``; made in some ten minutes when there is none."""
     key = hashlib.sha256((PACKAGES + INIT + MODULES).encode()).hexdigest()[:12]
     folder = os.path.join(CACHE, key)
     if not os.path.isdir(folder):

@@ -22,7 +22,7 @@ GROUP, POOL = "vg0", "thin"
 @pytest.fixture(scope="session", autouse=True)
 def pool() -> None:
     """The node's disk goes with the node."""
-    sh("vgcreate", "-q", GROUP, os.environ["disk"])
+    sh("vgcreate", "-q", GROUP, os.environ["DISK"])
     sh("lvcreate", "-q", "-L", "1G", "-Zn", "--thinpool", POOL, GROUP)
 
 
