@@ -15,7 +15,8 @@ from helpers.guests import VM
 from helpers.node import Node
 
 _SCRIPT = """#!/bin/sh
-exec qemu-system-x86_64 -nodefaults -display none -machine pc -accel tcg -m 32 -uuid 7cf798df-7725-443d-a246-a2aa9b6fd781 \\
+exec qemu-system-x86_64 -nodefaults -display none -machine pc -accel tcg -m 32 \\
+    -uuid 7cf798df-7725-443d-a246-a2aa9b6fd781 \\
     -chardev file,id=con,path={console} -device isa-serial,chardev=con \\
     -qmp unix:{root}/qmp,server=on,wait=off -qmp unix:{root}/watch,server=on,wait=off -daemonize \\
     -device virtio-scsi-pci,id=hba -drive file={images}/vm-{vmid}-disk-0.qcow2,format=qcow2,if=none,id=first \\
