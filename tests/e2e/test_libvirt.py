@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine.guests.libvirt import guest as libvirt_guest
 from engine.system.report import SilentReporter
 from engine.tasks.files import verify_vma
 from helpers import guests
@@ -37,8 +38,8 @@ def back_up(node: DomainNode, *options: str, status: int = 0) -> dict[str, Any]:
     ended = node.start("run", "machine", "--storage", "backup", *options, "--json").wait()
     assert ended.status == status, ended.err
     assert node.leftovers() == []
-    (guest,) = json.loads(ended.out)["guests"]
-    return dict(guest)
+    (outcome,) = json.loads(ended.out)["guests"]
+    return dict(outcome)
 
 
 @pytest.mark.parametrize("mode", ["snapshot", "suspend", "stop"])
@@ -157,7 +158,7 @@ def test_full_scratch_files(machine: DomainNode) -> None:
     disk = str(machine.root / "disk")
     machine.daemon.call("mount", "-t", "tmpfs", "-o", "size=1200k,mode=755", "tmpfs", disk)
     try:
-        options = ("--fleecing", "enabled=1,storage=disk", "--bwlimit", "200")
+        options = ("--fleecing", "enabled=1,storage=disk", "--bwlimit", "2000")
         guest = back_up(machine, *options, status=3)
         assert "given up" in guest["error"]["message"]
         goes_on(machine)
@@ -199,8 +200,9 @@ def test_what_is_refused(machine: DomainNode) -> None:
 
 
 @pytest.mark.parametrize(("mode", "action"), [("snapshot", KILL), ("snapshot", TERM), ("stop", KILL)])
-def test_each_step(machine: DomainNode, mode: str, action: str) -> None:
+def test_each_step(machine: DomainNode, mode: str, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed or interrupted after each step that concerns libvirt: the domain runs on, and nothing is left."""
+    monkeypatch.setattr(libvirt_guest, "SHUTDOWN_SECONDS", 5.0)
     guests.start(machine, VM)
     argv = ("run", "machine", "--storage", "backup", "--mode", mode)
     ended = machine.start(*argv, fault=Fault(NOTE)).wait()
