@@ -84,12 +84,12 @@ class Libvirtd:
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _DAEMON, "libvirtd", str(folder)]
         with (folder / "daemon.log").open("wb") as log:
             self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._space = f"/proc/{self._daemon.pid}/ns/mnt"
+        self.space = f"/proc/{self._daemon.pid}/ns/mnt"
         wait_for(lambda: (folder / "run" / "libvirt-sock").exists(), "libvirtd", 60)
 
     def call(self, *argv: str, check: bool = True) -> str:
         """Output of a command that runs where the daemon does."""
-        command = ["nsenter", f"--mount={self._space}", *argv]
+        command = ["nsenter", f"--mount={self.space}", *argv]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -99,7 +99,7 @@ class Libvirtd:
 
     def enter(self) -> None:
         """Go where the daemon runs; for processes with one thread."""
-        fd = os.open(self._space, os.O_RDONLY)
+        fd = os.open(self.space, os.O_RDONLY)
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.setns(fd, _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
         os.close(fd)

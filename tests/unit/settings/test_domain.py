@@ -146,7 +146,7 @@ def test_restored_without_trust_names_nothing_of_the_host() -> None:
         "/home/",
         "hostdev",
         "filesystem",
-        "passthrough",
+        'type="passthrough"',
         "vhostuser",
         "-snapshot",
         "/x",
