@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from engine.guests.libvirt import guest as libvirt_guest
 from engine.system.report import SilentReporter
 from engine.tasks.files import verify_vma
 from helpers import guests
-from helpers.domains import DomainNode, goes_on, make_domain
+from helpers.domains import DomainNode, goes_on, make_domain, make_system
 from helpers.faults import KILL, NOTE, TERM, Fault
 from helpers.guests import VM
 from helpers.process import wait_for
@@ -202,7 +203,7 @@ def test_what_is_refused(machine: DomainNode) -> None:
 @pytest.mark.parametrize(("mode", "action"), [("snapshot", KILL), ("snapshot", TERM), ("stop", KILL)])
 def test_each_step(machine: DomainNode, mode: str, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed or interrupted after each step that concerns libvirt: the domain runs on, and nothing is left."""
-    monkeypatch.setattr(libvirt_guest, "SHUTDOWN_SECONDS", 5.0)
+    monkeypatch.setattr(libvirt_guest, "SHUTDOWN_SECONDS", 2.0)
     guests.start(machine, VM)
     argv = ("run", "machine", "--storage", "backup", "--mode", mode)
     ended = machine.start(*argv, fault=Fault(NOTE)).wait()
@@ -238,3 +239,32 @@ def test_ids_are_stable(machine: DomainNode) -> None:
     recorded.write_text(recorded.read_text().replace(str(first["vmid"]), "150"))
     (chosen,) = machine.json("guests")
     assert chosen["vmid"] == 150
+
+
+def test_agent(domain_node: DomainNode) -> None:
+    node = domain_node
+    make_system(node)
+    node.call("guest", "start", str(VM))
+    wait_for(lambda: "state='connected'" in node.daemon.virsh("dumpxml", "machine"), "the agent", 120)
+    outcome = back_up(node)
+    assert outcome["timings"]["guest_frozen"]
+    assert 0 < outcome["timings"]["freeze_seconds"] < 30
+    assert _frozen(node) == "thawed"
+    for step in ("libvirt fsFreeze", "libvirt backupBegin"):
+        assert node.start("run", "machine", "--storage", "backup", fault=Fault(KILL, at=step)).wait().status == -9
+        assert _frozen(node) == "frozen"
+        node.call("heal")
+        assert (_frozen(node), node.leftovers()) == ("thawed", [])
+    node.call("restore", outcome["archive"], str(TWIN), "--kind", "qemu")
+    folder = node.images / str(TWIN)
+    plain = folder / "plain"
+    argv = ["qemu-img", "convert", "-O", "raw", str(folder / f"vm-{TWIN}-disk-0.qcow2"), str(plain)]
+    subprocess.run(argv, check=True)
+    for path in (plain, folder / f"vm-{TWIN}-disk-1.raw"):
+        # Frozen file systems are clean, without a journal to be replayed.
+        subprocess.run(["e2fsck", "-fn", str(path)], check=True, capture_output=True)
+
+
+def _frozen(node: DomainNode) -> str:
+    answer = node.daemon.virsh("qemu-agent-command", "machine", '{"execute":"guest-fsfreeze-status"}')
+    return str(json.loads(answer)["return"])
