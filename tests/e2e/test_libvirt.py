@@ -241,6 +241,18 @@ def test_ids_are_stable(machine: DomainNode) -> None:
     assert chosen["vmid"] == 150
 
 
+def test_libvirt_that_does_not_answer(domain_node: DomainNode) -> None:
+    settings = Path(domain_node.host.paths.libvirt_conf)
+    settings.write_text("uri: qemu+unix:///system?socket=/nowhere\n")
+    assert "libvirtd or virtqemud" in domain_node.refused("guests", status=1)
+    settings.write_text("uri: qemu+ssh://other/system\n")
+    assert "not that of a QEMU driver on this machine" in domain_node.refused("guests", status=1)
+    settings.write_text("url: qemu:///system\n")
+    assert "no setting 'url'" in domain_node.refused("guests", status=1)
+    settings.write_text("uri: none\n")
+    assert domain_node.json("guests") == []
+
+
 def test_agent(domain_node: DomainNode) -> None:
     node = domain_node
     make_system(node)

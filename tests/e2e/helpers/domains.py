@@ -151,9 +151,9 @@ class DomainNode(Node):
 def make_system(node: DomainNode) -> None:
     """A stopped domain with an operating system, an agent, and a file system on each disk."""
     kernel, initrd = boot_files()
-    for path in (kernel, initrd):
+    for name in (kernel, initrd):
         # The cache is closed to QEMU's user.
-        shutil.copy(path, node.root)
+        shutil.copy(name, node.root)
     folder = node.images / str(VM)
     folder.mkdir(parents=True)
     raw, plain = folder / f"vm-{VM}-disk-1.raw", folder / "plain"
