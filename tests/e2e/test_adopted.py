@@ -108,7 +108,10 @@ def test_devices_without_id(node: Node) -> None:
 
 def test_wrong_definitions(legacy: Node) -> None:
     redefine(legacy, vmid="x")
-    assert "vmid" in legacy.call("guests", status=1)
+    (row,) = legacy.json("guests")
+    assert (row["name"], row["kind"], row["status"]) == ("legacy", "adopted", "unknown")
+    assert "vmid: 'x' is not a guest id" in row["error"]
+    assert "vmid" in back_up(legacy, status=3)["error"]["message"]
     redefine(legacy, vmid=VM, disks=[{"key": "scsi0", "path": "/nowhere", "format": "raw"}])
     guests.start(legacy, VM)
     assert "no disks with /nowhere" in back_up(legacy, status=3)["error"]["message"]

@@ -242,15 +242,27 @@ def test_ids_are_stable(machine: DomainNode) -> None:
 
 
 def test_libvirt_that_does_not_answer(domain_node: DomainNode) -> None:
-    settings = Path(domain_node.host.paths.libvirt_conf)
-    settings.write_text("uri: qemu+unix:///system?socket=/nowhere\n")
-    assert "libvirtd or virtqemud" in domain_node.refused("guests", status=1)
-    settings.write_text("uri: qemu+ssh://other/system\n")
-    assert "not that of a QEMU driver on this machine" in domain_node.refused("guests", status=1)
-    settings.write_text("url: qemu:///system\n")
-    assert "no setting 'url'" in domain_node.refused("guests", status=1)
+    """The other guests are backed up; libvirt is not passed over in silence."""
+    node = domain_node
+    guests.make_container(node)
+    settings = Path(node.host.paths.libvirt_conf)
+    for text, why in (
+        ("uri: qemu+unix:///system?socket=/nowhere\n", "cannot connect to qemu+unix"),
+        ("uri: qemu+ssh://other/system\n", "not that of a QEMU driver on this machine"),
+        ("url: qemu:///system\n", "no setting 'url'"),
+    ):
+        settings.write_text(text)
+        (row,) = [row for row in node.json("guests") if row["name"] == "libvirt"]
+        assert (row["kind"], row["status"]) == ("libvirt", "unknown")
+        assert why in row["error"]
+    ended = node.start("run", "--all", "--storage", "backup", "--json").wait()
+    assert ended.status == 3
+    assert {guest["kind"]: guest["status"] for guest in json.loads(ended.out)["guests"]} == {
+        "lxc": "ok",
+        "libvirt": "failed",
+    }
     settings.write_text("uri: none\n")
-    assert domain_node.json("guests") == []
+    assert [row["kind"] for row in node.json("guests")] == ["lxc"]
 
 
 def test_agent(domain_node: DomainNode) -> None:
