@@ -43,7 +43,17 @@ options:
     description:
       - Storage for the volumes of the guest. Otherwise each goes to the storage that it came from if the node has it,
         and to V(local) if not.
+      - For libvirt domains also the path of a directory; otherwise their disks go to libvirt's own directories.
     type: str
+  kind:
+    description:
+      - What a virtual machine becomes, V(qemu) for one that this collection manages, or V(libvirt) for a domain.
+        Otherwise what the replaced guest is, or, without one, what the archive was made from, as far as the node uses
+        libvirt.
+    type: str
+    choices:
+      - qemu
+      - libvirt
   force:
     description:
       - Replace the guest when it exists. It must be stopped.
@@ -142,7 +152,7 @@ restore:
       description: Id of the guest.
       type: int
     kind:
-      description: V(qemu) or V(lxc).
+      description: V(qemu), V(libvirt) or V(lxc).
       type: str
     name:
       description: Name of the guest.
@@ -182,7 +192,7 @@ restore:
       description: Configuration of the guest.
       type: str
     config_path:
-      description: File of that configuration.
+      description: File of that configuration; of a libvirt domain, the connection and the name.
       type: str
     started:
       description: Whether the guest was started.
@@ -229,6 +239,7 @@ OPTIONS: dict[str, Any] = {
     "archive": {"type": "str", "required": True},
     "vmid": {"type": "int", "required": True},
     "storage": {"type": "str"},
+    "kind": {"type": "str", "choices": ["qemu", "libvirt"]},
     "force": {"type": "bool", "default": False},
     "unique": {"type": "bool", "default": False},
     "start": {"type": "bool", "default": False},

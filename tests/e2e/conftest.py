@@ -17,6 +17,7 @@ pytest.register_assert_rewrite("helpers")
 
 from helpers import guests  # noqa: E402
 from helpers.agent import FakeAgent  # noqa: E402
+from helpers.domains import DomainNode, Libvirtd  # noqa: E402
 from helpers.node import Node  # noqa: E402
 
 
@@ -58,3 +59,23 @@ def agent(machine: Node) -> Iterator[FakeAgent]:
     agent = FakeAgent(machine)
     yield agent
     agent.close()
+
+
+@pytest.fixture(scope="session")
+def libvirtd() -> Iterator[Libvirtd]:
+    """A daemon for all tests that need one."""
+    folder = Path(tempfile.mkdtemp(prefix="libvirt-"))
+    folder.chmod(0o711)
+    daemon = Libvirtd(folder)
+    yield daemon
+    daemon.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def domain_node(libvirtd: Libvirtd) -> Iterator[DomainNode]:
+    """A node without guests whose libvirt is that daemon."""
+    root = Path(tempfile.mkdtemp(prefix="e2e-"))
+    yield DomainNode(root, libvirtd)
+    libvirtd.clear()
+    shutil.rmtree(root)

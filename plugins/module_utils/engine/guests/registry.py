@@ -37,7 +37,6 @@ def list_guests(host: Host) -> list[GuestInfo]:
     """Every guest defined on this node, by id within its kind.
 
     :raises ConfigError: one id is defined twice.
-    :raises GuestError: libvirt is used on this node and does not answer.
     """
     found = [
         *_defined(host.paths.qemu_configs, "qemu", "name", "VM"),
