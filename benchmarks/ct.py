@@ -14,8 +14,9 @@ import subprocess
 from data import MIB, tree
 from engine.capture.ct_archive import CapturedContainer
 from engine.capture.ct_restore import extract_ct
+from engine.capture.ct_trees import Trees
 from engine.capture.model import Timings
-from engine.formats.cttar import create_argv, extract_argv
+from engine.formats.cttar import CONFIG_MEMBER, FIREWALL_MEMBER, create_argv, extract_argv
 from engine.stream.progress import Progress
 from engine.stream.sink import open_sink
 from engine.stream.source import open_source
@@ -23,9 +24,10 @@ from engine.system.report import SilentReporter
 from measure import Step, apart, compare, function, remove, say, shell
 
 
-def backup(config_dir: str, data_root: str, archive: str, threads: int) -> None:
+def backup(workdir: str, archive: str, threads: int) -> None:
     """What a task does once the container is captured."""
-    container = CapturedContainer("stop", 101, Timings(), [], config_dir, data_root, ["./"], (), ())
+    members = [CONFIG_MEMBER, FIREWALL_MEMBER]
+    container = CapturedContainer("stop", 101, Timings(), [], workdir, members, (), (), Trees(["./"]))
     progress = Progress(0, SilentReporter())
     with open_sink(archive, "zst", threads=threads, on_written=progress.set_written) as sink:
         container.write_to(sink, progress)
@@ -35,7 +37,7 @@ def restore(archive: str, root: str) -> None:
     """What a task does once the volumes are mounted, and the flush to disk."""
     report = SilentReporter()
     with open_source(archive) as source:
-        extract_ct(source, root, unprivileged=False, progress=Progress(0, report), report=report)
+        extract_ct(source, root, idmaps=(), unprivileged=False, progress=Progress(0, report), report=report)
     subprocess.run(["sync", "-f", root], check=True)
 
 
@@ -44,8 +46,8 @@ def main(folder: str, mib: int, threads: int, rounds: int) -> None:
     ours, theirs = (os.path.join(folder, name) for name in ("ours.tar.zst", "theirs.tar.zst"))
     new, plain = (os.path.join(folder, name) for name in ("ours", "theirs"))
     os.makedirs(os.path.join(config_dir, "etc/vzdump"))
-    for name in ("pct.conf", "pct.fw"):
-        with open(os.path.join(config_dir, "etc/vzdump", name), "w") as file:
+    for name in (CONFIG_MEMBER, FIREWALL_MEMBER):
+        with open(os.path.join(config_dir, name), "w") as file:
             file.write("hostname: bench\n")
     apart(lambda: tree(data_root, mib * MIB))
     create = shlex.join(create_argv(config_dir=config_dir, data_root=data_root, sources=["./"]))
@@ -53,7 +55,7 @@ def main(folder: str, mib: int, threads: int, rounds: int) -> None:
         "container backup",
         rounds,
         1.05,
-        Step("engine", lambda: function(lambda: backup(config_dir, data_root, ours, threads))),
+        Step("engine", lambda: function(lambda: backup(folder, ours, threads))),
         Step(
             "tar | zstd",
             lambda: shell(f"{create} 2>/dev/null | zstd -q -f -T{threads} -1 -o {theirs} && sync {theirs}"),

@@ -133,7 +133,7 @@ def verdict(value: float, aim: float) -> str:
 
 
 def _median(side: Sequence[Measured], what: str) -> float:
-    return statistics.median(getattr(one, what) for one in side)
+    return statistics.median(float(getattr(one, what)) for one in side)
 
 
 class _Watch:

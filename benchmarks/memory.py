@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import partial
 
 from data import MIB, patterns
 from engine.capture.storage_daemon import serve
@@ -35,10 +36,10 @@ def main(folder: str, mib: int, threads: int, _rounds: int) -> None:
         (f"disk of 1 TiB with {mib} MiB in it", TIB, mib),
         ("disk of 1 TiB, empty", TIB, 0),
     ):
-        apart(lambda size=size, filled=filled: disk(path, size, filled))
+        apart(partial(disk, path, size, filled))
         with serve([(DEVICE, path, "raw")], socket, writable=False):
-            one = function(lambda size=size: backup(socket, size, archive, threads))
-        two = function(lambda: restore(archive, target))
+            one = function(partial(backup, socket, size, archive, threads))
+        two = function(partial(restore, archive, target))
         subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", path, target], check=True)
         say(f"== {name}: archive of {os.path.getsize(archive) / MIB:.1f} MiB, restored equal")
         for what, result in (("backup", one), ("restore", two)):

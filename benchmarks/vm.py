@@ -28,7 +28,9 @@ DEVICE = "drive-scsi0"
 
 def backup(socket: str, size: int, archive: str, threads: int) -> None:
     """What a task does once the guest is captured."""
-    drive = Drive("scsi0", "local:100/vm-100-disk-0.qcow2", {}, is_cdrom=False, is_cloudinit=False, backup=True)
+    drive = Drive(
+        "scsi0", "local:100/vm-100-disk-0.qcow2", {}, is_cdrom=False, is_cloudinit=False, backup=True, reason="enabled"
+    )
     disk = CapturedDisk(drive, ResolvedVolume("", "qcow2"), DEVICE, size)
     machine = CapturedMachine("stop", "VM 100", GuestConfig(), [disk], socket, Timings())
     progress = Progress(size, SilentReporter())
@@ -40,7 +42,8 @@ def restore(archive: str, target: str) -> None:
     """What a task does once the volumes are chosen."""
     report = SilentReporter()
     with open_source(archive) as source:
-        extract_vma(source, {DEVICE: Target(target, "raw")}, Progress(0, report), report)
+        workdir = os.path.dirname(target)
+        extract_vma(source, {DEVICE: Target(target, "raw")}, Progress(0, report), report, workdir=workdir)
 
 
 def main(folder: str, mib: int, threads: int, rounds: int) -> None:

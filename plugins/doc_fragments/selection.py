@@ -15,7 +15,7 @@ options:
   vmid:
     description:
       - Guests to back up, by numeric id or by name.
-      - A guest that does not exist is an error.
+      - The others are backed up when one of them does not exist, and the task fails in the end.
     type: list
     elements: str
   all:
@@ -30,7 +30,7 @@ options:
     elements: str
   pool:
     description:
-      - Back up the members of this resource pool.
+      - Back up the members of this resource pool, all of them. O(all) and O(exclude) have no effect beside it.
     type: str
   node:
     description:

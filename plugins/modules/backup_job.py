@@ -11,8 +11,14 @@ short_description: Declare a backup job
 version_added: 0.1.0
 description:
   - Declares a backup job in the node's C(jobs.cfg), in the format of Proxmox VE.
-  - The schedule is checked and the next runs are returned. This version installs no timers; run the job with
-    M(holdfast.virt.backup_run) and its option O(holdfast.virt.backup_run#module:job), or with C(holdfast run --job).
+  - An enabled job that concerns the node gets a systemd timer C(holdfast-job-<id>.timer) and a service of that name,
+    which runs it. A disabled or removed job loses them.
+  - A new or changed schedule begins at its next event. Two jobs at the same time run one after the other, and no job
+    overlaps itself.
+  - Where systemd does not run, or when O(root) is set, the job is declared without a timer, and RV(timer) says why. It
+    can be run with M(holdfast.virt.backup_run) and its option O(holdfast.virt.backup_run#module:job), or with
+    C(holdfast run --job).
+  - To declare all jobs of a node in one task use M(holdfast.virt.backup_jobs).
   - Sections of other types stay as they are.
 author:
   - holdfast.virt contributors (@holdfast-virt)
@@ -23,6 +29,7 @@ extends_documentation_fragment:
   - holdfast.virt.selection
   - holdfast.virt.backup_options
   - holdfast.virt.retention
+  - holdfast.virt.timer
 options:
   id:
     description:
@@ -59,6 +66,7 @@ options:
     type: bool
     default: false
 seealso:
+  - module: holdfast.virt.backup_jobs
   - module: holdfast.virt.backup_run
   - module: holdfast.virt.backup_storage
 """
@@ -125,6 +133,19 @@ next_runs:
     epoch:
       description: The same in seconds since 1970.
       type: int
+timer:
+  description: The timer of the job.
+  returned: success
+  type: dict
+  contains:
+    unit:
+      description: Name of the systemd unit; V(null) when there is none.
+      type: str
+      sample: holdfast-job-nightly.timer
+    reason:
+      description: Why there is none; empty when there is one.
+      type: str
+      sample: systemd does not run on this node
 code:
   description: Kind of the failure.
   returned: failure
@@ -142,61 +163,32 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host
 from ansible_collections.holdfast.virt.plugins.module_utils.support.module import finish
 from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import (
-    backup_spec,
+    job_spec,
     location_spec,
-    retention_spec,
     selection_conflicts,
-    selection_spec,
+    timer_spec,
 )
-
-NEXT_RUNS = 5
-PLAIN: dict[str, Any] = {
-    "schedule": {"type": "str"},
-    "enabled": {"type": "bool"},
-    "comment": {"type": "str"},
-    "repeat_missed": {"type": "bool"},
-}
 
 
 def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
     """Bring the definition to the asked state, or in check mode only plan to."""
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.errors import UsageError
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.changes import apply_change
     from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.definitions import plan_job
-    from ansible_collections.holdfast.virt.plugins.module_utils.support.diff import definition_difference
-    from ansible_collections.holdfast.virt.plugins.module_utils.support.params import backup_options
+    from ansible_collections.holdfast.virt.plugins.module_utils.support.diff import jobs_difference
+    from ansible_collections.holdfast.virt.plugins.module_utils.support.jobs import job_keys, job_rows, make_so
 
     params = module.params
-    wanted = None
-    if params["state"] == "present":
-        wanted = {name: params[name] for name in (*PLAIN, *selection_spec())}
-        wanted.update(backup_options(params))
-    change = plan_job(host, params["id"], wanted, purge=params["purge_options"])
-    if change.after is not None and not any(change.after.get(name) for name in ("vmid", "all", "exclude", "pool")):
-        raise UsageError(
-            f"job {params['id']!r} selects no guests",
-            hint="set vmid, all, exclude or pool; all: true means every guest",
-        )
-    if change.changed and not module.check_mode:
-        apply_change(host, change)
+    name = params["id"]
+    change = plan_job(
+        host, name, job_keys(params) if params["state"] == "present" else None, purge=params["purge_options"]
+    )
+    timers = make_so(module, host, change, [name])
     return {
-        "changed": change.changed,
+        "changed": change.changed or timers.changed,
         "job": change.after or {},
-        "next_runs": next_runs(change.after),
-        "diff": definition_difference(change),
+        "next_runs": [run for row in job_rows(change, timers, [name]) for run in row["next_runs"]],
+        "timer": timers.timer(name),
+        "diff": jobs_difference(change, timers),
     }
-
-
-def next_runs(job: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """When the job will run; not at all when it is absent or disabled."""
-    import time
-
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.settings.jobs import JobDef
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.definitions import next_job_runs
-
-    if job is None:
-        return []
-    return next_job_runs(JobDef(job["id"], job["schedule"], job["enabled"]), int(time.time()), NEXT_RUNS)
 
 
 def main() -> None:
@@ -205,10 +197,8 @@ def main() -> None:
             "id": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge_options": {"type": "bool", "default": False},
-            **PLAIN,
-            **selection_spec(),
-            **backup_spec(),
-            **retention_spec(),
+            **job_spec(),
+            **timer_spec(),
             **location_spec(),
         },
         mutually_exclusive=selection_conflicts(),

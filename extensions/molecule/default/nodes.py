@@ -55,7 +55,7 @@ BOOT_SECONDS = 60
 
 CONFIG = """\
 lxc.uts.name = {name}
-lxc.rootfs.path = dir:{root}
+lxc.rootfs.path = overlay:{base}:{own}
 lxc.net.0.type = veth
 lxc.net.0.link = {bridge}
 lxc.net.0.flags = up
@@ -216,16 +216,17 @@ class Lab:
 
     def _start(self, name: str, address: str, base: str, packages: str) -> None:
         folder = os.path.join(self.nodes, name)
-        root = os.path.join(folder, "rootfs")
-        os.makedirs(folder)
-        run("cp", "-a", "--reflink=auto", base, root)
-        os.makedirs(os.path.join(root, "root/.ssh"), mode=0o700, exist_ok=True)
-        shutil.copy(f"{self.key}.pub", os.path.join(root, "root/.ssh/authorized_keys"))
+        # What the node has besides the base root, and what it will write.
+        own = os.path.join(folder, "own")
+        os.makedirs(os.path.join(own, "etc"))
+        os.makedirs(os.path.join(own, "root/.ssh"))
+        os.chmod(os.path.join(own, "root"), 0o700)
+        shutil.copy(f"{self.key}.pub", os.path.join(own, "root/.ssh/authorized_keys"))
         number = int(address.rpartition(".")[2])
         texts = {
-            os.path.join(root, "etc/hostname"): f"{name}\n",
+            os.path.join(own, "etc/hostname"): f"{name}\n",
             os.path.join(folder, "config"): CONFIG.format(
-                name=name, root=root, bridge=BRIDGE, number=number, address=address, wheels=packages
+                name=name, base=base, own=own, bridge=BRIDGE, number=number, address=address, wheels=packages
             ),
         }
         for path, text in texts.items():

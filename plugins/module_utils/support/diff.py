@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.results import Change
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.timers import TimerPlan
 
 
 def size_text(size: int | None) -> str:
@@ -88,6 +89,13 @@ def definition_difference(change: Change) -> dict[str, str]:
         "before_header": change.path,
         "after_header": change.path,
     }
+
+
+def jobs_difference(change: Change, timers: TimerPlan) -> dict[str, str]:
+    """The sections of jobs that change, and what their timers say, before and after."""
+    shown = definition_difference(change)
+    before, after = timers.texts()
+    return {**shown, "before": shown["before"] + before, "after": shown["after"] + after}
 
 
 def archive_difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:

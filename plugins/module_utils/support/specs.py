@@ -33,6 +33,24 @@ def selection_conflicts() -> list[tuple[str, ...]]:
     return [("vmid", "all"), ("vmid", "exclude"), ("vmid", "pool")]
 
 
+def job_spec() -> dict[str, Any]:
+    """What a job of M(holdfast.virt.backup_job) says besides its id and state."""
+    return {
+        "schedule": {"type": "str"},
+        "enabled": {"type": "bool"},
+        "comment": {"type": "str"},
+        "repeat_missed": {"type": "bool"},
+        **selection_spec(),
+        **backup_spec(),
+        **retention_spec(),
+    }
+
+
+def timer_spec() -> dict[str, Any]:
+    """Fragment ``timer``: what the timers of jobs run."""
+    return {"command": {"type": "path", "default": "/usr/local/bin/holdfast"}}
+
+
 def retention_spec() -> dict[str, Any]:
     """Fragment ``retention``: how many archives are kept."""
     options: dict[str, Any] = {name: {"type": "int"} for name in KEEP_COUNTS}

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers import guests
-from helpers.guests import VM
+from helpers.guests import VM, Monitor
 from helpers.node import Node
+from helpers.process import wait_for
 
 TWIN = 200
 
@@ -48,3 +49,14 @@ def of_one_instant(node: Node, guest: dict[str, Any]) -> None:
     """An archive of the VM while it wrote holds both disks as they were at one instant."""
     restored(node, guest)
     assert guests.numbers(node, TWIN).one_instant
+
+
+def writes_on(node: Node) -> None:
+    """The VM writes at this moment, while a backup is in it."""
+
+    def writes() -> int:
+        with Monitor(node) as monitor:
+            return sum(int(device["stats"]["wr_operations"]) for device in monitor.execute("query-blockstats"))
+
+    before = writes()
+    wait_for(lambda: writes() > before + 4, "the VM to write", 10)

@@ -14,7 +14,7 @@ COLLECTION = "ansible_collections.holdfast.virt.plugins."
 PURE_ROOMS = {"rules", "settings", "formats", "errors"}
 PURE_LIBRARIES = {
     "__future__", "array", "bisect", "dataclasses", "datetime", "functools", "hashlib", "itertools", "re", "shlex",
-    "struct", "typing", "urllib.parse", "zlib", "zoneinfo",
+    "struct", "typing", "urllib.parse", "xml.etree.ElementTree", "zlib", "zoneinfo",
 }  # fmt: skip
 """Computes only: no files, processes, network or clock."""
 

@@ -16,6 +16,7 @@ from engine.settings.guest_config import GuestConfig
 
 
 class FakeGuest:
+    native_config = None
     config = GuestConfig.parse("hostname: web\nlock: backup\nrootfs: local:101/subvol-101-disk-0.subvol\n")
 
     def __init__(self, *idmaps: str) -> None:
@@ -28,7 +29,8 @@ class FakeGuest:
 def make(folder: Path, *idmaps: str) -> Path:
     guest: Any = FakeGuest(*idmaps)
     folder.mkdir(mode=0o700)
-    return Path(write_config(cast(Any, guest), str(folder)))
+    assert write_config(cast(Any, guest), str(folder)) == ["./etc/vzdump/pct.conf", "./etc/vzdump/pct.fw"]
+    return folder / "config"
 
 
 def test_the_archived_config_has_no_lock(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 VIENNA = ZoneInfo("Europe/Vienna")
 START = int(datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp())
 INSTANTS = st.integers(START, START + 4 * 366 * 86400)
-DATES, TIMES = ("years", "months", "days"), ("hours", "minutes", "seconds")
+Names = tuple[str, ...]
+DATES: Names = ("years", "months", "days")
+TIMES: Names = ("hours", "minutes", "seconds")
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,14 @@ def make_event(rand: random.Random, *, whole_minutes: bool = False) -> Made:
         weekdays = frozenset(found)
         parts.append(",".join(texts))
     if rand.random() < 0.4:
-        names = rand.choice([DATES, DATES[1:]])
-        fields.update({name: make_items(rand, name) for name in names})
-        parts.append("-".join(",".join(item.text() for item in fields[name]) for name in names))
+        chosen = rand.choice([DATES, DATES[1:]])
+        fields.update({name: make_items(rand, name) for name in chosen})
+        parts.append("-".join(",".join(item.text() for item in fields[name]) for name in chosen))
     if not parts or rand.random() < 0.8:
-        names = rand.choice([TIMES[1:2], TIMES[:2], TIMES[:2]] if whole_minutes else [TIMES[1:2], TIMES[:2], TIMES])
+        chosen = rand.choice([TIMES[1:2], TIMES[:2], TIMES[:2]] if whole_minutes else [TIMES[1:2], TIMES[:2], TIMES])
         fields["hours"] = any_value
-        fields.update({name: make_items(rand, name) for name in names})
-        parts.append(":".join(",".join(item.text() for item in fields[name]) for name in names))
+        fields.update({name: make_items(rand, name) for name in chosen})
+        parts.append(":".join(",".join(item.text() for item in fields[name]) for name in chosen))
     text = " ".join(parts)
     if len(f"{text} UTC") > MOST_CHARACTERS:
         return make_event(rand, whole_minutes=whole_minutes)

@@ -104,7 +104,7 @@ def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     target = tmp_path / "100.conf"
     child = os.fork()
     if child == 0:
-        os.rename = lambda *_args: os.kill(os.getpid(), 9)  # type: ignore[assignment]
+        os.rename = lambda *_args: os.kill(os.getpid(), 9)
         files.write_atomic(str(target), "half")
     os.waitpid(child, 0)
     assert [path.name.startswith(".holdfast-100.conf-") for path in tmp_path.iterdir()] == [True]

@@ -169,6 +169,11 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
     assert (dump(host), len(load_records(host))) == (before, records)
 
 
+def test_an_empty_file_is_no_fresh_backup(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    (Path(host.paths.etc).parent.parent / "nas" / "dump" / put(host, 100, 0)).write_bytes(b"")
+    assert statuses(run(host, Selection(vmid=[100]), max_age="1h")) == ["ok"]
+
+
 def test_a_plan_changes_nothing(host: Host, behaviour: dict[int, Behaviour]) -> None:
     plan = backup.plan_backup(host, BackupRequest(ALL, PLAIN))
     assert [(guest.vmid, guest.action, guest.mode) for guest in plan.guests] == [

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -175,12 +176,10 @@ def test_the_last_good_archive_of_a_guest_is_not_removed_unless_asked(host: Host
     (dump / NAMES[2]).write_bytes(b"")
     other = dump / "vzdump-lxc-105-2026_03_01-02_00_00.tar"
     other.write_bytes(b"x")
-    for task in (
-        lambda request: plan_prune(host, request),
-        lambda request: apply_prune(host, request, SilentReporter()),
-    ):
+    request = PruneRequest("nas", "keep-last=1")
+    for task in (partial(plan_prune, host, request), partial(apply_prune, host, request, SilentReporter())):
         with pytest.raises(StorageError, match="last good archives on storage 'nas' of qemu/100") as info:
-            task(PruneRequest("nas", "keep-last=1"))
+            task()
         assert info.value.result is not None
         assert [archive["mark"] for archive in info.value.result["archives"]] == ["keep", "remove", "remove", "keep"]
     assert len(list(dump.iterdir())) == 4

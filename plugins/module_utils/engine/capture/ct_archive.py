@@ -105,9 +105,10 @@ def write_config(guest: LxcGuest, workdir: str) -> list[str]:
         texts[NATIVE_MEMBER] = guest.native_config
     for name, text in texts.items():
         write_atomic(os.path.join(folder, name), text)
-    # Inside the user namespace even root is somebody else here: it has to get through to the config, and tar opens the
-    # folders that it reads from.
-    os.chmod(workdir, 0o711)
-    for path in (folder, os.path.join(folder, "etc"), os.path.join(folder, "etc/vzdump")):
-        os.chmod(path, 0o755)
+    if guest.idmaps():
+        # Inside the user namespace even root is somebody else here: it has to get through to the config, and tar opens
+        # the folders that it reads from.
+        os.chmod(workdir, 0o711)
+        for path in (folder, os.path.join(folder, "etc"), os.path.join(folder, "etc/vzdump")):
+            os.chmod(path, 0o755)
     return list(texts)

@@ -54,6 +54,11 @@ class Archive:
     protected: bool
     log: str | None
 
+    @property
+    def good(self) -> bool:
+        """Whether a guest could be restored from it, as far as a look tells: crashes of storages leave empty files."""
+        return self.size > 0
+
 
 class DumpFolder:
     """The archives of one storage.

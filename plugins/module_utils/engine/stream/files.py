@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Union
 
 from ..errors import StorageError
@@ -17,6 +18,8 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 #: Bytes moved at a time between pipes and archives.
 CHUNK = 1024 * 1024
+#: Bytes after which a growing file is written to disk.
+FLUSH_BYTES = 32 * CHUNK
 
 
 def write_all(fd: int, data: Buffer) -> None:
@@ -44,10 +47,54 @@ def fd_position(fd: int) -> int:
         return 0
 
 
-def flush_to_disk(fd: int) -> None:
-    """``fsync`` for files; pipes and terminals have nothing to flush."""
-    if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode):
-        os.fsync(fd)
+class Flusher:
+    """Has a file written to disk while it grows: what is left for the end is little, and memory holds little of it.
+
+    :param fd: of a file or block device, open as long as this is; others have nothing to flush.
+    :param path: for messages.
+    """
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self._path = path
+        self._worth = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
+        self._pool = ThreadPoolExecutor(1, "flush")
+        self._written = 0
+        self._flushed = 0
+        self._job: Future[None] | None = None
+
+    def wrote(self, total: int) -> None:
+        """``total`` bytes are written by now.
+
+        :raises StorageError: earlier ones did not get to the disk.
+        """
+        self._written = total
+        ready = self._job is None or self._job.done()
+        if self._worth and ready and self._written - self._flushed >= FLUSH_BYTES:
+            self._wait()
+            self._flushed = self._written
+            self._job = self._pool.submit(os.fdatasync, self._fd)
+
+    def finish(self) -> None:
+        """Return when all of the file is on disk.
+
+        :raises StorageError: it does not get there.
+        """
+        self._wait()
+        if self._worth:
+            self._job = self._pool.submit(os.fsync, self._fd)
+            self._wait()
+
+    def stop(self) -> None:
+        """End the work in the background; the file may be closed then."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _wait(self) -> None:
+        if self._job is not None:
+            try:
+                self._job.result()
+            except OSError as exc:
+                raise write_error(self._path, self._written, exc) from exc
 
 
 def cpu_count() -> int:

@@ -22,7 +22,7 @@ from typing import Callable
 from ..errors import StorageError, UsageError
 from ..formats.seekable import SeekTable
 from .children import Child, close_input, compress_argv, pipe_size, stream_fd
-from .files import Buffer, cpu_count, fd_position, flush_to_disk, write_all, write_error
+from .files import Buffer, Flusher, cpu_count, fd_position, write_all, write_error
 from .limit import Limiter
 from .zstd import frame_compressor
 
@@ -43,6 +43,7 @@ class Sink(abc.ABC):
         self._on_written = on_written
         self._trailers: list[Callable[[], bytes]] = []
         self._closed = False
+        self._flusher = Flusher(fd, path)
 
     @property
     @abc.abstractmethod
@@ -77,18 +78,15 @@ class Sink(abc.ABC):
         self._closed = True
         try:
             self._finish()
-            try:
-                flush_to_disk(self._fd)
-            except OSError as exc:
-                raise write_error(self.path, self.written, exc) from exc
+            self._flusher.finish()
         finally:
-            self._release()
+            self._end()
 
     def abort(self) -> None:
         """Stop all work and let go of the file without completing it."""
         if not self._closed:
             self._closed = True
-            self._release()
+            self._end()
 
     def __enter__(self) -> Sink:
         return self
@@ -100,6 +98,11 @@ class Sink(abc.ABC):
             self.close()
         else:
             self.abort()
+
+    def _end(self) -> None:
+        self._release()
+        self._flusher.stop()
+        os.close(self._fd)
 
     def _tell(self) -> None:
         if self._on_written is not None:
@@ -115,7 +118,7 @@ class Sink(abc.ABC):
 
     @abc.abstractmethod
     def _release(self) -> None:
-        """Stop helpers and close the file."""
+        """Stop helpers."""
 
 
 class FrameSink(Sink):
@@ -199,6 +202,7 @@ class FrameSink(Sink):
         except OSError as exc:
             raise write_error(self.path, self._written, exc) from exc
         self._written += len(data)
+        self._flusher.wrote(self._written)
 
     def _finish(self) -> None:
         # Even an empty archive needs one frame to be a zstd file.
@@ -219,7 +223,6 @@ class FrameSink(Sink):
             job.cancel()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._writer.shutdown(wait=True, cancel_futures=True)
-        os.close(self._fd)
 
 
 class ChildSink(Sink):
@@ -242,6 +245,7 @@ class ChildSink(Sink):
             write_all(self._pipe, view)
         except BrokenPipeError:
             raise self._failure(self._child.wait()) from None
+        self._flusher.wrote(self.written)
         self._tell()
 
     def _finish(self) -> None:
@@ -258,7 +262,6 @@ class ChildSink(Sink):
 
     def _release(self) -> None:
         self._child.kill()
-        os.close(self._fd)
 
 
 def open_sink(

@@ -217,7 +217,8 @@ def fresh_archive(prepared: Prepared, info: GuestInfo) -> Archive | None:
     """The guest's newest archive on the target, if it is young enough to leave the guest alone."""
     if prepared.max_age is None:
         return None
-    archives = [a for a in prepared.storage.archives.list_archives(info.vmid, info.archive_kind) if a.name is not None]
+    found = prepared.storage.archives.list_archives(info.vmid, info.archive_kind)
+    archives = [archive for archive in found if archive.name is not None and archive.good]
     newest = max(archives, key=lambda archive: archive.time, default=None)
     if newest is None or not -SKEW_SECONDS <= time.time() - newest.time <= prepared.max_age:
         return None

@@ -9,8 +9,8 @@ A change is planned first, so that a diff can show it, and written by :func:`app
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Mapping, Sequence
 
 from ..errors import ConfigError, UsageError
 from ..rules.calendar import parse_event
@@ -28,7 +28,7 @@ from ..settings.jobs import (
     parse_jobs_cfg,
     section_from_job,
 )
-from ..settings.section import about, check_writable, replace_section, write_sections
+from ..settings.section import Section, about, check_writable, replace_section, write_sections
 from ..settings.storages import parse_storage_cfg
 from ..settings.vzdump_conf import parse_vzdump_conf
 from ..system.files import read_text
@@ -48,6 +48,7 @@ __all__ = [
     "load_storages",
     "next_job_runs",
     "plan_job",
+    "plan_jobs",
     "plan_storage",
     "storage_dict",
 ]
@@ -121,30 +122,69 @@ def plan_job(host: Host, job_id: str, wanted: JobDef | Mapping[str, Any] | None,
     :raises ConfigError: the schedule is missing or can never come, or the file holds lines that writing it would lose.
     """
     file = read_jobs(host)
+    change = _jobs_change(host, file, [_plan_section(file, job_id, wanted, purge)])
+    return replace(change, before=(change.before or {}).get(job_id), after=(change.after or {}).get(job_id))
+
+
+def plan_jobs(
+    host: Host, wanted: Mapping[str, Mapping[str, Any] | None], *, purge: bool = False, exclusive: bool = False
+) -> Change:
+    """The change that makes several jobs look as wanted, all of them in one write; see :func:`plan_job`.
+
+    Keys and texts of the change are those of the jobs that change, by id.
+
+    :param exclusive: jobs that are not in ``wanted`` are removed.
+    """
+    file = read_jobs(host)
+    others = [section.id for section in file.sections if section.type == TYPE and section.id not in wanted]
+    everything = {**dict.fromkeys(others if exclusive else ()), **wanted}
+    return _jobs_change(host, file, [_plan_section(file, job_id, keys, purge) for job_id, keys in everything.items()])
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One job's part in a change of the file."""
+
+    id: str
+    before: JobDef | None
+    after: JobDef | None
+    old: Section | None
+    new: Section | None
+
+
+def _plan_section(file: JobsFile, job_id: str, wanted: JobDef | Mapping[str, Any] | None, purge: bool) -> _Step:
     before = file.jobs.get(job_id)
     old = next((section for section in file.sections if section.id == job_id), None)
     if old is not None and old.type != TYPE:
         raise UsageError(f"{job_id!r} is the id of a section of the type {old.type}", hint="choose another id")
     if wanted is None:
-        after = None
-    else:
-        if old is None:
-            check_job_id(job_id)
+        return _Step(job_id, before, None, old, None)
+    if old is None:
+        check_job_id(job_id)
+    try:
         after = wanted if isinstance(wanted, JobDef) else _merged(job_id, before, wanted, purge)
         _check(after)
-    new = None if after is None else section_from_job(after)
-    if after == before and not about(file.findings, job_id):
-        # Written by hand in another order, but the same: it stays as it is.
-        new = old
-    if new != old:
+    except (ConfigError, UsageError) as exc:
+        raise type(exc)(f"cannot declare job {job_id!r}: {exc.message}", hint=exc.hint) from exc
+    # Written by hand in another order, but the same: it stays as it is.
+    same = after == before and not about(file.findings, job_id)
+    return _Step(job_id, before, after, old, old if same else section_from_job(after))
+
+
+def _jobs_change(host: Host, file: JobsFile, steps: Sequence[_Step]) -> Change:
+    sections: Sequence[Section] = file.sections
+    changed = [step for step in steps if step.new != step.old]
+    if changed:
         check_writable(file.findings, host.paths.jobs_cfg)
+    for step in changed:
+        sections = replace_section(sections, step.id, step.new)
     return make_change(
         path=host.paths.jobs_cfg,
-        before=None if before is None else job_dict(before),
-        after=None if after is None else job_dict(after),
-        before_text=write_sections([old] if old is not None else []),
-        after_text=write_sections([new] if new is not None else []),
-        text=write_sections(replace_section(file.sections, job_id, new)),
+        before={step.id: job_dict(step.before) for step in steps if step.before is not None},
+        after={step.id: job_dict(step.after) for step in steps if step.after is not None},
+        before_text=write_sections([step.old for step in changed if step.old is not None]),
+        after_text=write_sections([step.new for step in changed if step.new is not None]),
+        text=write_sections(sections),
     )
 
 
@@ -169,7 +209,7 @@ def _merged(job_id: str, before: JobDef | None, wanted: Mapping[str, Any], purge
     given = {key.replace("-", "_"): value for key, value in wanted.items() if value is not None and key != "id"}
     unknown = sorted(key for key in given if key not in (*PLAIN, *SELECTION, *OPTIONS) or key in NOT_IN_JOBS)
     if unknown:
-        raise UsageError(f"job {job_id!r}: there is no key {', '.join(unknown)}")
+        raise UsageError(f"there is no key {', '.join(unknown)}")
     base = JobDef(job_id, "" if before is None else before.schedule) if before is None or purge else before
     return replace(
         base,
@@ -184,10 +224,10 @@ def _merged(job_id: str, before: JobDef | None, wanted: Mapping[str, Any], purge
 def _check(job: JobDef) -> None:
     """Refuse a job that could never make a backup."""
     if not job.schedule:
-        raise ConfigError(f"job {job.id!r} has no schedule", hint="for example: mon..fri 21:00")
+        raise ConfigError("it has no schedule", hint="for example: mon..fri 21:00")
     never = why_never(parse_event(job.schedule))
     if never:
-        raise ConfigError(f"the schedule {job.schedule!r} of job {job.id!r} never comes: {never}", hint="correct it")
+        raise ConfigError(f"the schedule {job.schedule!r} never comes: {never}", hint="correct it")
     check_selection(job.selection)
     check_comment(job.comment)
 

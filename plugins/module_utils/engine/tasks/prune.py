@@ -121,8 +121,7 @@ def _plan(archives: list[Archive], keep: Keep) -> list[Marked]:
             group=None if archive.name is None else f"{archive.kind}/{archive.vmid}",
             time=int(archive.time),
             protected=archive.protected,
-            # An empty file is what a crash of the storage leaves of an archive.
-            good=archive.size > 0,
+            good=archive.good,
         )
         for archive in archives
     ]

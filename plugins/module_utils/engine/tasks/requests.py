@@ -99,8 +99,8 @@ class RestoreRequest:
     archive: str
     vmid: int
     storage: str | None = None
-    volumes: Mapping[str, Any] = field(default_factory=dict)
     kind: str | None = None
+    volumes: Mapping[str, Any] = field(default_factory=dict)
     force: bool = False
     unique: bool = False
     start: bool = False

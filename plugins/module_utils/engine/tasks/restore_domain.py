@@ -137,7 +137,7 @@ def fill_domain(host: Host, plan: RestorePlan, request: RestoreRequest, undo: Un
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
     plan.result.size = fill_vm(host, plan, request, undo, report)
-    old = undo.push(UNNAMED, uri=settings.uri, uuid=identity, paths=[path for path, _kind, _source in plan.old])
+    old = undo.push(UNNAMED, uri=settings.uri, uuid=identity, paths=list(plan.result.freed))
     Definitions(settings.uri).define(plan.result.config, identity)
     undo.drop(token)
     for path in plan.result.freed:
@@ -250,9 +250,8 @@ def _retire(replaced: Domain, plan: RestorePlan) -> None:
         if not disk.backup or not disk.source:
             continue
         if disk.target in restored and disk.type == "file":
-            plan.old.append((disk.source, "image", disk.source))
+            plan.result.freed.append(disk.source)
         else:
             plan.result.warnings.append(f"disk {disk.target} of the replaced domain is kept: {disk.source}")
     if replaced.nvram and NVRAM_KEY in restored:
-        plan.old.append((replaced.nvram, "image", replaced.nvram))
-    plan.result.freed = [path for path, _kind, _source in plan.old]
+        plan.result.freed.append(replaced.nvram)

@@ -9,10 +9,11 @@ Handlers get only what their journal entry holds, because the run that wrote it 
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import re
 import shutil
+import time
 from typing import Any, Mapping
 
 from ..errors import GuestError
@@ -33,6 +34,9 @@ UNNAMED = "task.unnamed"
 ``config``."""
 
 
+_WRITERS_SECONDS = 5.0
+
+
 def handlers() -> dict[str, Handler]:
     """Every undo handler of the engine."""
     from ..capture.registry import UNDO as CAPTURE_UNDO
@@ -51,8 +55,14 @@ def _undo_folder(data: Mapping[str, Any]) -> None:
     if mounted:
         # Removing the tree would reach through the mount into whatever is mounted there.
         raise GuestError(f"cannot remove {path}: {mounted[0]} is still mounted", hint=f"umount {mounted[0]}")
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    deadline = time.monotonic() + _WRITERS_SECONDS
+    while os.path.lexists(path):
+        try:
+            shutil.rmtree(path)
+        except OSError as exc:
+            # A program of a killed run may need a moment to end, and still write there.
+            if exc.errno not in (errno.ENOTEMPTY, errno.ENOENT) or time.monotonic() > deadline:
+                raise
 
 
 def _undo_unnamed(data: Mapping[str, Any]) -> None:

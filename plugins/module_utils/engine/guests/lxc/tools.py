@@ -23,6 +23,9 @@ START = "lxc.start"
 SHUTDOWN_SECONDS = 60.0
 """How long clean-up waits for a container that was asked to end by a run that is over."""
 
+_FREEZER = "/sys/fs/cgroup/freezer"
+"""Where version 1 of the control groups freezes."""
+_STATES = {"STOPPED": "stopped", "FROZEN": "frozen", "FREEZING": "frozen"}
 FREEZE_SECONDS = 30
 _START_SECONDS = 60
 
@@ -53,11 +56,7 @@ class LxcTools:
         return done.stdout
 
     def status(self) -> str:
-        if not os.path.exists(os.path.join(self.folder, "config")):
-            return "stopped"
-        state = self.call("ask the state of", "lxc-info", "-sH", timeout=30).strip()
-        known = {"STOPPED": "stopped", "FROZEN": "frozen", "FREEZING": "frozen", "THAWED": "running"}
-        return known.get(state, "running")
+        return _STATES.get(self._state(), "running")
 
     def init_pid(self) -> int | None:
         if self.status() == "stopped":
@@ -95,8 +94,25 @@ class LxcTools:
             self.call("stop", "lxc-stop", "--kill", timeout=60)
 
     def thaw(self) -> None:
-        if self.status() == "frozen":
-            self.call("thaw", "lxc-unfreeze", timeout=FREEZE_SECONDS)
+        """Let its processes run, also after a freeze that was cut short, of which LXC may know nothing."""
+        state = self._state()
+        if state == "STOPPED":
+            return
+        try:
+            if state == "FREEZING":
+                # LXC thaws only what it believes to be frozen.
+                self.call("thaw", "lxc-freeze", timeout=FREEZE_SECONDS)
+            if state in ("FREEZING", "FROZEN"):
+                self.call("thaw", "lxc-unfreeze", timeout=FREEZE_SECONDS)
+        finally:
+            if os.path.isdir(_FREEZER):
+                self.call("thaw", "lxc-cgroup", "freezer.state", "THAWED", timeout=FREEZE_SECONDS)
+
+    def _state(self) -> str:
+        """In LXC's own words."""
+        if not os.path.exists(os.path.join(self.folder, "config")):
+            return "STOPPED"
+        return self.call("ask the state of", "lxc-info", "-sH", timeout=30).strip()
 
 
 def _tools(data: Mapping[str, Any]) -> LxcTools:
