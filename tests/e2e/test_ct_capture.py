@@ -137,7 +137,7 @@ def container(place: Path, tmp_path: Path, *, subvolumes: bool) -> Iterator[tupl
     writer.chmod(0o755)
     host = Host("node", Paths.under(str(tmp_path / "state")))
     config = GuestConfig.parse(CONFIG.format(bind=bind))
-    guest = LxcGuest(
+    guest = LxcGuest.managed(
         host,
         GuestInfo("lxc", 4711, "writer", (), "", False, ""),
         config,

@@ -22,7 +22,7 @@ from engine.storages.mounts import mounts_below, unmount
 from engine.system.host import Host, Paths
 from engine.system.report import SilentReporter
 from engine.tasks.backup import run_backup
-from engine.tasks.guests import find_by_id, open_by_info
+from engine.tasks.guests import find_by_id, list_guests, open_by_info
 from engine.tasks.requests import BackupRequest, RestoreRequest, Selection
 from engine.tasks.restore import run_restore
 from engine.tasks.results import GuestOutcome, RestoreResult
@@ -109,7 +109,7 @@ class Box:
                 volume.mount(place)
                 placed.append(place)
                 awkward(os.path.join(place, "awkward"))
-            _system(whole)
+            fill_system(whole)
             if fill is not None:
                 fill(whole)
             _set_times(whole)
@@ -141,7 +141,7 @@ class Box:
             assert time.monotonic() < deadline, "the writer does not write"
             time.sleep(0.02)
 
-    def backup(self, vmid: int, mode: str, **options: Any) -> GuestOutcome:
+    def backup(self, vmid: int | str, mode: str, **options: Any) -> GuestOutcome:
         """Back it up; nothing may be left behind."""
         reporter = Lines()
         request = BackupRequest(
@@ -194,7 +194,7 @@ class Box:
     def expect_clean(self) -> None:
         """No journal, snapshot, scratch folder, mount or frozen container is left by a run."""
         left = [str(path) for pattern in _LEFT for path in self.root.glob(pattern)]
-        storages = [str(self.root / "btrfs")]
+        storages = [str(self.root / name) for name in ("btrfs", "lxc")]
         running = str(Path(self.host.paths.lxc_run))
         left += [p for p in mounts_below(str(self.root)) if p not in storages and not p.startswith(running)]
         assert not left
@@ -203,8 +203,8 @@ class Box:
 
     def close(self) -> None:
         """Kill what runs."""
-        for vmid in self.guest_ids():
-            guest = self.guest(vmid)
+        for info in list_guests(self.host):
+            guest = self.guest(info.vmid)
             guest.thaw()
             guest.stop()
 
@@ -262,7 +262,8 @@ def members(archive: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def _system(root: str) -> None:
+def fill_system(root: str) -> None:
+    """The folders, programs and writer of a container."""
     for name in FOLDERS:
         os.makedirs(os.path.join(root, name), exist_ok=True)
     busybox = os.path.join(root, "bin", "busybox")

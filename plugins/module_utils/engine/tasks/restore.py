@@ -163,6 +163,11 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
             f" {kind}",
             hint="choose another id",
         )
+    if existing.native:
+        raise UsageError(
+            f"cannot restore over {what}: LXC's own config {existing.config_path} defines it",
+            hint="restore it under another id; native containers are not replaced",
+        )
     text = existing_text(host, existing)
     if get_key(text, "protection") == "1":
         raise GuestError(f"cannot replace {what}: it is protected", hint="remove 'protection' from its config")
