@@ -262,6 +262,18 @@ def members(archive: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def counted(archive: str) -> list[int]:
+    """How far the writer came on each volume, in an archive; at any instant they differ by at most one."""
+    counts = []
+    for name in members(archive):
+        if name.endswith("/writer.log"):
+            argv = ["tar", "--zstd", "-xOf", archive, name]
+            lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+            assert lines == [str(number) for number in range(1, len(lines) + 1)]
+            counts.append(len(lines))
+    return counts
+
+
 def fill_system(root: str) -> None:
     """The folders, programs and writer of a container."""
     for name in FOLDERS:

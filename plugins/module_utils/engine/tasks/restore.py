@@ -141,6 +141,10 @@ def _prepare(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan
     contents = read_contents(archive, kind)
     if request.kind is not None and kind == "lxc":
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
+    if request.volumes and kind != "lxc":
+        raise UsageError(
+            f"cannot place single volumes of {request.archive}: it holds a VM", hint="give storage for all of them"
+        )
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
     if existing is not None:
