@@ -158,6 +158,13 @@ def _register_restore(verbs: Verbs) -> None:
     command.add_argument("archive", help="STORAGE:backup/FILE, STORAGE:latest/GUEST or a path")
     command.add_argument("vmid", type=int, help="id of the guest to make")
     command.add_argument("--storage", help="where its volumes go")
+    command.add_argument(
+        "--volume",
+        action="append",
+        default=[],
+        metavar="KEY=STORAGE[,format=F][,size=8G]",
+        help="containers: place one volume differently",
+    )
     command.add_argument("--kind", choices=["qemu", "libvirt"], help="what a VM becomes; default: what it was")
     command.add_argument("--force", action="store_true", help="replace a stopped guest of that id")
     command.add_argument("--unique", action="store_true", help="new MAC addresses and system uuid")
@@ -171,6 +178,18 @@ def _register_restore(verbs: Verbs) -> None:
     command.add_argument("--check", "--dry-run", action="store_true", help="only tell what would be done")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=restore_guest)
+
+
+def _wished_volumes(texts: list[str]) -> dict[str, dict[str, str]]:
+    from .settings.propstring import parse_property_string
+
+    wishes = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"cannot understand --volume {text!r}", hint="write it as mp0=STORAGE,size=8G")
+        wishes[key] = parse_property_string(value, "storage")
+    return wishes
 
 
 def restore_guest(args: argparse.Namespace, host: Host) -> int:
@@ -189,6 +208,7 @@ def restore_guest(args: argparse.Namespace, host: Host) -> int:
         archive=args.archive,
         vmid=args.vmid,
         storage=args.storage,
+        volumes=_wished_volumes(args.volume),
         kind=args.kind,
         force=args.force,
         unique=args.unique,

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import UsageError
 from ..guests.model import GuestInfo
 from ..rules.durations import parse_age
+from ..rules.excludes import parse_pattern
 from ..rules.options import parse_options
 from ..rules.precedence import EffectiveOptions, merge
 from ..rules.retention import Keep, format_keep
@@ -160,6 +161,8 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
     options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["script"]:
         warnings.append("the option 'script' has no effect: this version calls no hook scripts")
+    for pattern in options["exclude_path"]:
+        parse_pattern(pattern)
     if options["tmpdir"] and not os.path.isdir(options["tmpdir"]):
         raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
     if options["fleecing"].get("enabled"):

@@ -162,6 +162,10 @@ def _plan(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
     contents = read_contents(archive, kind)
     if request.kind is not None and kind == "lxc":
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
+    if request.volumes and kind != "lxc":
+        raise UsageError(
+            f"cannot place single volumes of {request.archive}: it holds a VM", hint="give storage for all of them"
+        )
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
     if existing is not None:
@@ -183,6 +187,11 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
             f"cannot restore over {what}: it is of the kind {existing.kind}, the restored guest would be of the kind"
             f" {kind}",
             hint="choose another id",
+        )
+    if existing.native:
+        raise UsageError(
+            f"cannot restore over {what}: LXC's own config {existing.config_path} defines it",
+            hint="restore it under another id; native containers are not replaced",
         )
     text = existing_text(host, existing)
     if get_key(text, "protection") == "1":
