@@ -231,6 +231,11 @@ def selected_ids(host: Host, job: JobDef) -> list[int]:
 
 
 def _select(host: Host, wanted: Selection) -> Selected:
+    found = None
+    if wanted.query:
+        from .queries import query_guests
+
+        found = query_guests(wanted.query, list_guests(host), host.node)
     return select(
         guest_refs(host),
         here=host.node,
@@ -239,6 +244,8 @@ def _select(host: Host, wanted: Selection) -> Selected:
         exclude=tuple(wanted.exclude),
         pool=wanted.pool,
         node=wanted.node,
+        tags=tuple(wanted.tags),
+        found=found,
     )
 
 
