@@ -265,7 +265,7 @@ def test_kill_9_while_copying_and_the_next_run_heals(node: Node) -> None:
     child.communicate()
     assert node.leftovers() != []
     assert node.archives() == []
-    (run,) = node.json("status")
+    (run,) = node.json("status")["runs"]
     assert run["state"] == "aborted"
     node.call("run", "101", "--storage", "backup")
     assert node.leftovers() == []
@@ -285,7 +285,7 @@ def test_a_signal_undoes_everything(node: Node, number: int) -> None:
     assert node.leftovers() == []
     assert node.archives() == []
     assert node.json("guests")[0]["status"] == "running"
-    assert node.json("status")[0]["state"] == "interrupted"
+    assert node.json("status")["runs"][0]["state"] == "interrupted"
 
 
 def test_two_runs_at_once(node: Node) -> None:

@@ -182,8 +182,6 @@ JOBS = st.builds(
     selection=st.sampled_from(
         [{"all": True}, {"vmid": ("100", "web")}, {"pool": "p", "node": "n"}, {"tags": ("a", "b"), "query": "[?x]"}]
     ),
-        [{"all": True}, {"vmid": ("100", "web")}, {"pool": "p", "node": "n"}, {"tags": ("a", "b"), "query": "[?x]"}]
-    ),
     options=OPTIONS,
     extra=st.sampled_from([{}, {"foo": "bar baz", "flag": None}]),
 )
