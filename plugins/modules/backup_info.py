@@ -303,7 +303,7 @@ hint:
   type: str
 """
 
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host
@@ -320,7 +320,7 @@ def gather(module: AnsibleModule, host: Host) -> dict[str, Any]:
     from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.requests import ArchiveFilter
 
     wanted = ArchiveFilter(module.params["storage"], module.params["vmid"])
-    readers = {
+    readers: dict[str, Callable[[], Any]] = {
         "storages": lambda: info.storages_info(host),
         "jobs": lambda: info.jobs_info(host),
         "guests": lambda: info.guests_info(host),

@@ -66,7 +66,8 @@ class TimerPlan:
 
     def texts(self) -> tuple[str, str]:
         """What a review wants to see of it, before and after."""
-        before, after = [], []
+        before: list[str] = []
+        after: list[str] = []
         for change in self.files:
             name = os.path.basename(change.path)
             for side, text in ((before, change.before), (after, change.after)):
