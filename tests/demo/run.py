@@ -22,10 +22,12 @@ sys.path.insert(0, os.path.join(REPOSITORY, "plugins", "module_utils"))
 
 from tests.demo.verify import verify_container, verify_machine  # noqa: E402
 from tests.integration.playbooks import environment, lab, playbook_command  # noqa: E402
-from tests.lab.laboratory import NODE  # noqa: E402
+from tests.lab.laboratory import NODE, VM, Laboratory  # noqa: E402
 
 TWINS = {100: 200, 101: 201, 102: 202}
 """The laboratory's guests and the ids under which they are restored."""
+MODES = {"suspend": 210, "stop": 220}
+"""Further modes in which the VM is backed up, and the ids under which it is restored from these backups."""
 
 
 class Broken(Exception):
@@ -172,19 +174,32 @@ def demonstrate(root: str, scratch: str) -> None:
     playbooks.play("backup", backup_force=True, **job)
     expect(playbooks.play("prune", "--check", "--diff", backup_storage="backup") == 1, "nothing would be pruned")
     expect(len(archives(root)) == 2 * len(TWINS), "the check run of the retention removed archives")
-    restores = {}
-    for vmid, twin in TWINS.items():
-        playbooks.play(
-            "restore",
-            restore_archive=f"backup:latest/{vmid}",
-            restore_vmid=twin,
-            restore_unique=True,
-            restore_start=True,
-            restore_trust_config=True,
-        )
-        restores[vmid] = playbooks.last_run("restore")
-        expect(restores[vmid]["started"], f"guest {twin} did not start")
-    report(root, backup, restores)
+    shown = [
+        (guest, twin, restore(playbooks, guest["vmid"], twin)) for guest, twin in zip(backup["guests"], TWINS.values())
+    ]
+    for mode, twin in MODES.items():
+        options = {"mode": mode, "compress": "zstd"}
+        playbooks.play("backup", backup_vmid=[VM], backup_storage="backup", backup_force=True, backup_options=options)
+        (guest,) = playbooks.last_run("backup")["guests"]
+        expect(guest["mode"] == mode, f"the VM was backed up in mode {guest['mode']}, not {mode}")
+        shown.append((guest, twin, restore(playbooks, VM, twin)))
+    Laboratory(root).wait_until_writing(VM)
+    report(root, shown)
+
+
+def restore(playbooks: Playbooks, vmid: int, twin: int) -> dict[str, Any]:
+    """Restore a guest's newest archive under another id and start it; returns the engine's result."""
+    playbooks.play(
+        "restore",
+        restore_archive=f"backup:latest/{vmid}",
+        restore_vmid=twin,
+        restore_unique=True,
+        restore_start=True,
+        restore_trust_config=True,
+    )
+    result = playbooks.last_run("restore")
+    expect(result["started"], f"guest {twin} did not start")
+    return result
 
 
 def archives(root: str) -> list[str]:
@@ -194,16 +209,16 @@ def archives(root: str) -> list[str]:
     return sorted(name for name in names if name.endswith((".vma.zst", ".tar.zst")))
 
 
-def report(root: str, backup: dict[str, Any], restores: dict[int, dict[str, Any]]) -> None:
+def report(root: str, shown: list[tuple[dict[str, Any], int, dict[str, Any]]]) -> None:
     """Compare every restored guest with its original, and show the table.
 
+    :param shown: backups, ids under which they were restored, and restores.
     :raises Broken: a guest differs.
     """
     rows = [["guest", "mode", "size", "archive", "took", "MiB/s", "interruption", "restored", "verified"]]
     problems: list[str] = []
-    for guest in backup["guests"]:
+    for guest, twin, restored in shown:
         vmid = guest["vmid"]
-        twin = TWINS[vmid]
         check = verify_machine if guest["kind"] == "qemu" else verify_container
         found, summary = check(root, vmid, twin)
         problems.extend(f"guest {twin}: {problem}" for problem in found)
@@ -216,7 +231,7 @@ def report(root: str, backup: dict[str, Any], restores: dict[int, dict[str, Any]
                 f"{guest['duration']:.1f} s",
                 f"{(guest['speed'] or 0) / (1 << 20):.0f}",
                 window(guest["timings"]),
-                f"{twin} in {restores[vmid]['duration']:.1f} s",
+                f"{twin} in {restored['duration']:.1f} s",
                 summary if not found else "DIFFERS",
             ]
         )

@@ -17,6 +17,7 @@ import pytest
 pytest.register_assert_rewrite("helpers")
 
 from helpers import guests  # noqa: E402
+from helpers.agent import FakeAgent  # noqa: E402
 from helpers.node import Node  # noqa: E402
 
 
@@ -64,3 +65,12 @@ def machine(node: Node) -> Iterator[Node]:
 def switch_off(node: Node, vmid: int) -> None:
     node.call("heal")
     node.call("guest", "stop", str(vmid), "--force")
+
+
+@pytest.fixture
+def agent(machine: Node) -> Iterator[FakeAgent]:
+    """A running VM with an agent that answers."""
+    guests.start(machine, guests.VM)
+    agent = FakeAgent(machine)
+    yield agent
+    agent.close()

@@ -34,7 +34,7 @@ while :; do
     for folder in "$@"; do
         echo "$number $sum" | dd of="$folder/writer.log" oflag=append conv=notrunc,fsync 2>/dev/null
     done
-    sleep 0.05
+    sleep 0.2
 done
 """
 

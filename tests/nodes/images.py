@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Disk images of nodes that have what this machine's kernel lacks, made from Debian packages and kept in a cache.
+"""The disk image of a node that has what this machine's kernel may lack, made from Debian packages, kept in a cache.
 
 A node runs one job and switches itself off: no network, no services. Its first process is a script of a few lines.
 """
@@ -13,23 +13,18 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "holdfast-lab", "images")
-UML_MODULES = "/usr/lib/uml/modules"
 MIRROR = "http://deb.debian.org/debian"
 
-COMMON = (
-    "acl,attr,btrfs-progs,busybox-static,e2fsprogs,iproute2,kmod,libcap2-bin,lxc,procps,python3,"
-    "python3-pytest,python3-zstandard,rsync,udev,uidmap,util-linux,zstd"
+PACKAGES = (
+    "acl,attr,btrfs-progs,busybox-static,e2fsprogs,gcc,initramfs-tools,iproute2,kmod,libcap2-bin,linux-headers-amd64,"
+    "linux-image-amd64,lvm2,lxc,make,procps,python3,python3-pytest,python3-zstandard,rsync,thin-provisioning-tools,udev,"
+    "uidmap,util-linux,xfsprogs,zfs-dkms,zfsutils-linux,zstd"
 )
-PACKAGES = {
-    "uml": f"{COMMON},lvm2,thin-provisioning-tools,xfsprogs",
-    "zfs": f"{COMMON},gcc,initramfs-tools,linux-headers-amd64,linux-image-amd64,make,zfs-dkms,zfsutils-linux",
-}
 MODULES = "9p\n9pnet_virtio\nvirtio_pci\nvirtio_blk\next4\n"
-"""What the initial RAM disk of a QEMU node needs."""
+"""What the initial RAM disk needs."""
 
 INIT = """\
 #!/bin/sh
@@ -52,41 +47,36 @@ udevadm settle
 ip link set lo up
 modprobe loop 2>/dev/null
 modprobe fuse 2>/dev/null
-if [ -n "$repository" ]; then
-    mount -t hostfs -o "$repository" none /repository
-    mount -t hostfs -o "$exchange" none /exchange
-else
-    mount -t 9p -o trans=virtio,version=9p2000.L,ro repository /repository
-    mount -t 9p -o trans=virtio,version=9p2000.L exchange /exchange
-fi
+mount -t 9p -o trans=virtio,version=9p2000.L,ro repository /repository
+mount -t 9p -o trans=virtio,version=9p2000.L exchange /exchange
 cd /repository
 sh /exchange/job >/exchange/log 2>&1
 echo $? >/exchange/status
 sync
-poweroff -f
+busybox poweroff -f
 """
 
 
-def image(kind: str) -> str:
-    """Folder with ``root.img``, and for QEMU nodes ``vmlinuz`` and ``initrd``; made when the cache lacks it."""
-    key = hashlib.sha256((PACKAGES[kind] + INIT + MODULES).encode()).hexdigest()[:12]
-    folder = os.path.join(CACHE, f"{kind}-{key}")
+def image() -> str:
+    """Folder with ``root.img``, ``vmlinuz`` and ``initrd``; made in some ten minutes when there is none."""
+    key = hashlib.sha256((PACKAGES + INIT + MODULES).encode()).hexdigest()[:12]
+    folder = os.path.join(CACHE, key)
     if not os.path.isdir(folder):
         os.makedirs(CACHE, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             os.chmod(scratch, 0o755)
             made = os.path.join(scratch, "made")
             os.mkdir(made)
-            _make(kind, os.path.join(scratch, "root"), made)
+            _make(os.path.join(scratch, "root"), made)
             os.rename(made, folder)
     return folder
 
 
-def _make(kind: str, root: str, made: str) -> None:
+def _make(root: str, made: str) -> None:
     _run(
         *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--components=main contrib"),
         *('--aptopt=APT::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/doc/*"),
-        *(f"--include={PACKAGES[kind]}", "bookworm", root, MIRROR),
+        *(f"--include={PACKAGES}", "bookworm", root, MIRROR),
     )
     for name in ("repository", "exchange"):
         os.mkdir(os.path.join(root, name))
@@ -97,18 +87,13 @@ def _make(kind: str, root: str, made: str) -> None:
     for name in ("subuid", "subgid"):
         with open(os.path.join(root, "etc", name), "w", encoding="ascii") as stream:
             stream.write("root:100000:65536\n")
-    if kind == "uml":
-        for version in os.listdir(UML_MODULES):
-            shutil.copytree(os.path.join(UML_MODULES, version), os.path.join(root, "lib/modules", version))
-            _run("chroot", root, "depmod", "-a", version)
-    else:
-        with open(os.path.join(root, "etc/initramfs-tools/modules"), "w", encoding="ascii") as stream:
-            stream.write(MODULES)
-        _run("chroot", root, "update-initramfs", "-u", "-k", "all")
-        boot = os.path.join(root, "boot")
-        for start, name in (("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd")):
-            found = next(entry for entry in sorted(os.listdir(boot)) if entry.startswith(start))
-            shutil.copy(os.path.join(boot, found), os.path.join(made, name))
+    with open(os.path.join(root, "etc/initramfs-tools/modules"), "w", encoding="ascii") as stream:
+        stream.write(MODULES)
+    _run("chroot", root, "update-initramfs", "-u", "-k", "all")
+    boot = os.path.join(root, "boot")
+    for start, name in (("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd")):
+        found = next(entry for entry in sorted(os.listdir(boot)) if entry.startswith(start))
+        shutil.copy(os.path.join(boot, found), os.path.join(made, name))
     disk = os.path.join(made, "root.img")
     with open(disk, "wb") as stream:
         stream.truncate(6 << 30)
@@ -119,8 +104,3 @@ def _run(*argv: str) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{argv[0]} failed with status {done.returncode}:\n{done.stderr[-4000:]}")
-
-
-if __name__ == "__main__":
-    for wanted in sys.argv[1:] or PACKAGES:
-        sys.stdout.write(f"{wanted}: {image(wanted)}\n")

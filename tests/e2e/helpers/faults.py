@@ -11,13 +11,15 @@ wrapped in the process under test alone; the fault comes when the step took effe
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from engine.capture.nbd import NbdExport
+from engine.errors import ProtocolError
 from engine.guests.qemu.agent import AgentClient
 from engine.guests.qemu.qmp import QmpClient
 from engine.stream.sink import FrameSink
@@ -28,6 +30,17 @@ KILL, TERM, HOLD, FAIL, NOTE = "kill", "term", "hold", "fail", "note"
 
 _LOOKING = ("query-", "qom-get", "qom-list", "guest-sync", "guest-ping")
 _HARMLESS = ("lxc-info",)
+_LIBVIRT = (
+    "abortJob",
+    "backupBegin",
+    "create",
+    "createWithFlags",
+    "fsFreeze",
+    "fsThaw",
+    "resume",
+    "shutdownFlags",
+    "suspend",
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Fault:
 
     def _act(self) -> None:
         if self.action == FAIL:
-            raise OSError(errno.EIO, "injected by a test")
+            raise ProtocolError("injected by a test")
         number = {KILL: signal.SIGKILL, TERM: signal.SIGTERM, HOLD: signal.SIGSTOP}[self.action]
         os.kill(os.getpid(), number)
 
@@ -85,8 +98,12 @@ def _wrap_all(step: Callable[[str], None]) -> None:
     wrap(QmpClient, "execute", lambda _client, command, *_rest: _command("qmp", command))
     wrap(AgentClient, "execute", lambda _client, command, *_rest: _command("agent", command))
     wrap(subprocess, "run", lambda argv, *_rest: _program("end", argv))
-    wrap(subprocess.Popen, "__init__", lambda _child, argv, *_rest: _program("begin", argv))
+    wrap(subprocess.Popen, "communicate", lambda child, *_rest: _program("during", child.args), before=True)
+    wrap(NbdExport, "__init__", lambda *_rest: "connected to a disk")
     wrap(FrameSink, "_put", lambda *_rest: "piece of the archive", before=True)
+    if "libvirt" in sys.modules:
+        for name in _LIBVIRT:
+            wrap(sys.modules["libvirt"].virDomain, name, lambda *_rest, name=name: f"libvirt {name}")
     wrap(os, "rename", lambda old, new: _file("replace", new), before=True)
     wrap(os, "rename", lambda old, new: _file("replaced", new))
     wrap(os, "link", lambda _old, new: _file("name", new), before=True)

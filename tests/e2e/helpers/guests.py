@@ -48,11 +48,11 @@ boot: order=scsi0
 kvm: 0
 memory: 32
 name: machine
-scsi0: local:100/vm-100-disk-0.qcow2,size=24M
+scsi0: local:{vmid}/vm-{vmid}-disk-0.qcow2,size=24M
 scsihw: virtio-scsi-pci
 serial0: socket
 vga: none
-virtio0: local:100/vm-100-disk-1.raw,size=16M
+virtio0: local:{vmid}/vm-{vmid}-disk-1.raw,size=16M
 vmgenid: 66666666-2222-3333-4444-555555555555
 """
 
@@ -116,13 +116,14 @@ def make_vm(node: Node, vmid: int = VM) -> None:
     folder.mkdir(parents=True)
     blank = bytes(1 << 20)
     boot = _BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa"
-    (folder / "vm-100-disk-1.raw").write_bytes(blank * 10 + os.urandom(4 << 20) + blank * 2)
+    (folder / f"vm-{vmid}-disk-1.raw").write_bytes(blank * 10 + os.urandom(4 << 20) + blank * 2)
     source = folder / "source"
     source.write_bytes(boot.ljust(10 << 20, b"\0") + os.urandom(8 << 20) + blank * 6)
-    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(source), str(folder / "vm-100-disk-0.qcow2")]
+    target = folder / f"vm-{vmid}-disk-0.qcow2"
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(source), str(target)]
     subprocess.run(command, check=True)
     source.unlink()
-    node.config(vmid, "qemu").write_text(_VM_CONFIG.format(watch=node.root / "watch"), encoding="utf-8")
+    node.config(vmid, "qemu").write_text(_VM_CONFIG.format(watch=node.root / "watch", vmid=vmid), encoding="utf-8")
 
 
 def start(node: Node, vmid: int) -> None:
@@ -267,12 +268,13 @@ def goes_on(node: Node, vmid: int) -> None:
     with Monitor(node) as monitor:
         assert monitor.running()
         assert monitor.traces() == []
-        before_ops = _writes(monitor)
+        before_ops = writes(monitor)
         deadline = time.monotonic() + 10
-        while _writes(monitor) == before_ops:
+        while writes(monitor) == before_ops:
             assert time.monotonic() < deadline, "the VM does not write any more"
             time.sleep(0.02)
 
 
-def _writes(monitor: Monitor) -> int:
+def writes(monitor: Monitor) -> int:
+    """How many times the VM has written to its disks."""
     return sum(int(device["stats"]["wr_operations"]) for device in monitor.execute("query-blockstats"))

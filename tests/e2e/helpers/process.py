@@ -40,7 +40,7 @@ class Child:
     """A process that does ``work`` and exits with what it returns."""
 
     def __init__(self, work: Callable[[], int], fault: Fault | None = None) -> None:
-        self._out, self._err, self._step = (tempfile.TemporaryFile() for _ in range(3))  # noqa: SIM115
+        self._out, self._err, self._step = map(tempfile.TemporaryFile, ["w+b"] * 3)
         sys.stdout.flush()
         sys.stderr.flush()
         self._status: int | None = None
@@ -93,8 +93,8 @@ class Child:
         try:
             os.dup2(self._out.fileno(), 1)
             os.dup2(self._err.fileno(), 2)
-            sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-            sys.stderr = open(2, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+            sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+            sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
             if fault is not None:
                 fault.install(lambda name: os.pwrite(self._step.fileno(), name.encode(), 0))
             status = work()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -147,6 +148,28 @@ def test_a_full_storage_is_named(compression: str) -> None:
             for _block in range(50):
                 sink.write(noise)
         raise AssertionError("nothing was noticed")
+
+
+def test_what_was_written_goes_to_disk_on_the_way_and_failures_there_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: flushed.append(os.fstat(fd).st_size))
+    noise = random.Random(1).randbytes(8_000_000)
+    with open_sink(str(tmp_path / "x.zst"), "zst", threads=2) as sink:
+        for _ in range(20):
+            sink.write(noise)
+    assert flushed
+    assert flushed[0] < os.path.getsize(tmp_path / "x.zst")
+
+    def broken_disk(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken_disk)
+    wanted = pytest.raises(StorageError, match=r"cannot write .*y\.zst after \d+ bytes: Input/output error")
+    with wanted, open_sink(str(tmp_path / "y.zst"), "zst", threads=2) as sink:
+        for _ in range(5):
+            sink.write(noise)
 
 
 def test_an_aborted_sink_leaves_no_threads(tmp_path: Path) -> None:

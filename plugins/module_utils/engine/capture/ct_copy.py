@@ -42,18 +42,35 @@ def copy_tree(
     target = os.path.join(workdir, "root")
     os.makedirs(target, mode=0o755, exist_ok=True)
     root = f"/proc/{guest.init_pid()}/root"
-    # The folders themselves stay, as in the other modes; nothing below them is ours.
-    others = [literal(mount.mountpoint).below() for mount in mounts if mount not in included]
     argv = [
         *("rsync", "--stats", "-h", *_extended(target, report), "--numeric-ids", "-aH", "--delete", "--no-whole-file"),
         *("--sparse", "--one-file-system", "--relative"),
-        *rsync_options([*patterns, *others]),
+        *rsync_options(patterns),
+        *_others(mounts, included),
         *(f"{root}/.{mount.mountpoint}" for mount in included),
         target,
     ]
     _rsync(guest, argv, "first", report, tolerated=(_VANISHED,))
     with frozen(guest, undo, report, timings):
         _rsync(guest, argv, "final", report, tolerated=())
+
+
+def _others(mounts: Sequence[Mount], included: Sequence[Mount]) -> list[str]:
+    """Leave out what is below mount points that are not included, but not the included ones that lie in them."""
+    options = []
+    for mount in mounts:
+        if mount in included:
+            continue
+        outer = mount.mountpoint.rstrip("/")
+        for inner in included:
+            names = inner.mountpoint.rstrip("/")[len(outer) + 1 :].split("/")
+            if inner.mountpoint.startswith(outer + "/"):
+                folders = ["/".join([outer, *names[:depth]]) for depth in range(1, len(names) + 1)]
+                options += [f"--filter=+ {literal(folder).for_rsync()[0]}" for folder in folders]
+                options += [f"--filter=+ {literal(folders[-1]).below().for_rsync()[0]}"]
+        # The folder itself stays, as in the other modes.
+        options += rsync_options([literal(outer).below()])
+    return options
 
 
 def _extended(target: str, report: Reporter) -> list[str]:

@@ -51,6 +51,21 @@ def read_ct_config(source: Source) -> str:
     )
 
 
+class _Salvage:
+    """A source that ends where it is damaged."""
+
+    def __init__(self, source: Source, report: Reporter) -> None:
+        self._source = source
+        self._report = report
+
+    def readinto(self, buffer: bytearray) -> int:
+        try:
+            return self._source.readinto(buffer)
+        except IntegrityError as exc:
+            self._report.warn(f"{exc.message}; what comes before that is kept")
+            return 0
+
+
 def extract_ct(
     source: Source,
     rootdir: str,
@@ -66,10 +81,12 @@ def extract_ct(
     :param idmaps: by which owners are shifted on disk.
     :param unprivileged: device nodes are refused; with ``ignore_unpack_errors`` they are left out, because the kernel
         makes none in a user namespace.
-    :param ignore_unpack_errors: keep what tar could unpack. Hostile members are refused all the same.
+    :param ignore_unpack_errors: keep what could be unpacked, also of a damaged archive. Hostile members are refused all
+        the same.
     :raises IntegrityError: the archive is damaged or holds members that could reach outside.
     :raises GuestError: tar could not write everything.
     """
+    reader = _Salvage(source, report) if ignore_unpack_errors else source
     guard = TarGuard(allow_devices=not unprivileged or bool(idmaps and ignore_unpack_errors))
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
@@ -83,7 +100,7 @@ def extract_ct(
         )
         try:
             if child.stdin is not None:
-                feed(source, child.stdin.fileno(), progress, inspect=guard.inspect)
+                feed(reader, child.stdin.fileno(), progress, inspect=guard.inspect)
                 child.stdin.close()
             status = child.wait()
         finally:

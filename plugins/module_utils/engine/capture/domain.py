@@ -12,14 +12,14 @@ import shutil
 import time
 from typing import Iterator, Sequence
 
-from ..errors import GuestError, ProtocolError
+from ..errors import GuestError
 from ..guests.libvirt.guest import RESUME, START, THAW, LibvirtGuest
 from ..guests.model import ResolvedVolume
 from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, DomainDisk
 from ..settings.vm_config import Drive, vm_disks
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
-from .domain_job import JOB, Guard, Scratch, begin, refuse_foreign_job, undo_job
+from .domain_job import JOB, JobWatch, Scratch, begin, refuse_foreign_job, undo_job
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
 from .storage_daemon import ready_file, serve
@@ -54,7 +54,7 @@ def capture_domain(
         return
     if guest.saved:
         report.warn("the memory that libvirt saved for the next start is not in the archive, only the disks are")
-    with _stopped(guest, domain, disks, undo) as machine:
+    with _stopped(guest, domain, disks, options, undo) as machine:
         yield machine
 
 
@@ -101,7 +101,12 @@ def _running(
     if mode == "stop":
         start = undo.push(START, **guest.undo_data, was=guest.handle.ID())
         report.info("stopping guest")
-        guest.shutdown(options.stopwait)
+        try:
+            guest.shutdown(options.stopwait)
+        except GuestError:
+            # It runs on; if it powers off later after all, that is what it was asked for.
+            undo.drop(start)
+            raise
         report.info("starting guest for the backup")
         resume = undo.push(RESUME, **guest.undo_data)
         guest.start(paused=True)
@@ -120,30 +125,21 @@ def _running(
             served = ""
             if nvram:
                 served = stack.enter_context(_served(guest, [(NVRAM_KEY, nvram, domain.nvram_format)], undo))
-            guard = stack.enter_context(Guard(guest, job)) if runs else None
-            try:
-                yield _machine(guest, mode, disks, scratch.socket, served, timings)
-            except ProtocolError as exc:
-                if guard is None or not guard.acted:
-                    raise
-                raise GuestError(
-                    f"the backup of {guest.label} was given up for the guest's sake: a scratch file could not take"
-                    " what the guest overwrote, and QEMU had paused it",
-                    hint=f"is there room in {options.scratch_folder}? Choose a larger storage for fleecing",
-                ) from exc
+            stack.enter_context(JobWatch(guest, scratch.place, job))
+            yield _machine(guest, mode, disks, scratch.socket, served, timings, options.workers)
     finally:
         undo.undo(token)
 
 
 @contextlib.contextmanager
 def _stopped(
-    guest: LibvirtGuest, domain: Domain, disks: Sequence[DomainDisk], undo: UndoStack
+    guest: LibvirtGuest, domain: Domain, disks: Sequence[DomainDisk], options: CaptureOptions, undo: UndoStack
 ) -> Iterator[CapturedMachine]:
     images = [(disk.target, guest.path_of(disk), disk.format) for disk in disks]
     if _has_nvram(domain):
         images.append((NVRAM_KEY, domain.nvram, domain.nvram_format))
     with _served(guest, images, undo) as socket:
-        yield _machine(guest, "stop", disks, socket, socket if _has_nvram(domain) else "", Timings())
+        yield _machine(guest, "stop", disks, socket, socket if _has_nvram(domain) else "", Timings(), options.workers)
 
 
 @contextlib.contextmanager
@@ -238,7 +234,7 @@ def _has_nvram(domain: Domain) -> bool:
 
 
 def _machine(
-    guest: LibvirtGuest, mode: str, disks: Sequence[DomainDisk], socket: str, nvram: str, timings: Timings
+    guest: LibvirtGuest, mode: str, disks: Sequence[DomainDisk], socket: str, nvram: str, timings: Timings, workers: int
 ) -> CapturedMachine:
     """:param nvram: socket at which the UEFI variables are served, empty without."""
     drives = {drive.key: drive for drive in vm_disks(guest.config)}
@@ -246,7 +242,7 @@ def _machine(
     if nvram:
         captured.append(_disk(guest, drives[NVRAM_KEY], "raw", nvram, NVRAM_KEY))
     blobs = [(XML_BLOB, guest.archived_xml().encode())]
-    return CapturedMachine(mode, guest.label, guest.config, captured, socket, timings, blobs=blobs)
+    return CapturedMachine(mode, guest.label, guest.config, captured, socket, timings, workers, blobs)
 
 
 def _disk(guest: LibvirtGuest, drive: Drive, fmt: str, socket: str, export: str) -> CapturedDisk:

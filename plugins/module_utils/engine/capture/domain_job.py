@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -19,36 +18,40 @@ from ..guests.libvirt.connection import libvirt_errors, load_libvirt
 from ..guests.libvirt.guest import LibvirtGuest, recorded_domain, stalled
 from ..settings.domain_xml import DomainDisk
 from ..system.report import Reporter
-from .model import CaptureOptions
+from .fleecing import SpaceWatch
+from .model import CaptureOptions, FleecingPlace
 
 JOB = "capture.domain.job"
 """Undo kind: a backup job of a domain: ``uri``, ``uuid``, ``label``, ``socket``, ``files``, ``running``."""
 
 _SOCKET = "holdfast.nbd"
 _END_SECONDS = 60
-_LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Scratch:
     """Where a job puts its things.
 
-    :param socket: of its NBD server; :param files: scratch file of each disk, by target; :param left_out: other disks.
+    :param socket: of its NBD server; :param place: of the scratch files; :param files: the scratch file of each disk,
+        by target; :param left_out: other disks.
     """
 
     socket: str
+    place: FleecingPlace
     files: Mapping[str, str]
     left_out: Sequence[str]
 
     @classmethod
     def plan(cls, guest: LibvirtGuest, disks: Sequence[DomainDisk], options: CaptureOptions) -> Scratch:
         """Choose the places. The folder of this backup is opened to QEMU's user, who must get at its files there."""
+        place = options.fleecing_place
+        os.makedirs(place.folder, exist_ok=True)
         if options.fleecing is None:
             os.chmod(options.workdir, 0o711)
-        stem = os.path.join(options.scratch_folder, f"vm-{guest.info.vmid}-fleece-")
+        stem = os.path.join(place.folder, f"vm-{guest.info.vmid}-fleece-")
         files = {disk.target: f"{stem}{disk.target}.qcow2" for disk in disks}
         others = [disk.target for disk in guest.definition.disks if disk.target not in files]
-        return cls(os.path.join(guest.socket_folder(), _SOCKET), files, others)
+        return cls(os.path.join(guest.socket_folder(), _SOCKET), place, files, others)
 
     def to_xml(self) -> str:
         """The job as libvirt wants to hear it."""
@@ -136,34 +139,24 @@ def _end(handle: Any, label: str, running: bool) -> None:
         time.sleep(0.1)
 
 
-class Guard:
-    """Watches over a guest while its disks are read: QEMU pauses it when a scratch file cannot take a block.
-
-    The guest is worth more than the backup: the job is ended, and the guest goes on.
+class JobWatch(SpaceWatch):
+    """Watches the scratch files' file system, and the guest: QEMU pauses it when a scratch file cannot take a block.
 
     :param job: the undo entry of the job.
     """
 
-    def __init__(self, guest: LibvirtGuest, job: Mapping[str, Any]) -> None:
-        self.acted = False
+    def __init__(self, guest: LibvirtGuest, place: FleecingPlace, job: Mapping[str, Any]) -> None:
+        super().__init__(place, self._end_job)
         self._guest = guest
         self._job = job
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="guard", daemon=True)
 
-    def __enter__(self) -> Guard:
-        self._thread.start()
-        return self
+    def is_needed(self) -> bool:
+        # A state that cannot be told is met again by whoever reads the disks.
+        with contextlib.suppress(HoldfastError):
+            return super().is_needed() or (bool(self._job["running"]) and self._guest.stalled())
+        return False
 
-    def __exit__(self, *_reason: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(_LOOK_SECONDS):
-            # A state that cannot be told, or a job that does not end, is met again by the end of the backup.
-            with contextlib.suppress(HoldfastError):
-                if self._guest.stalled():
-                    self.acted = True
-                    undo_job(self._job)
-                    return
+    def _end_job(self) -> None:
+        # What does not succeed here is tried again at the end of the backup.
+        with contextlib.suppress(HoldfastError):
+            undo_job(self._job)

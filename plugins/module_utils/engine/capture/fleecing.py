@@ -100,9 +100,13 @@ class SpaceWatch:
                 hint="choose a larger storage for fleecing, or a faster target for the backup",
             ) from value
 
+    def is_needed(self) -> bool:
+        """Whether the backup has to be given up."""
+        return free_space(self._place.folder) < reserve_of(self._place.folder)
+
     def _watch(self) -> None:
         while not self._end.wait(_WATCH_SECONDS):
-            if free_space(self._place.folder) < reserve_of(self._place.folder):
+            if self.is_needed():
                 self._gave_up = True
                 self._give_up()
                 return

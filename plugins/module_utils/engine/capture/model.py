@@ -67,9 +67,9 @@ class CaptureOptions:
     stdexcludes: bool = True
 
     @property
-    def scratch_folder(self) -> str:
-        """Where the blocks that a running VM overwrites are kept."""
-        return self.workdir if self.fleecing is None else self.fleecing.folder
+    def fleecing_place(self) -> FleecingPlace:
+        """Where the blocks that a running VM overwrites are kept, in the work folder if nothing else is said."""
+        return self.fleecing or FleecingPlace(self.workdir, "raw", f"the folder {self.workdir}")
 
 
 class Sink(Protocol):

@@ -15,12 +15,12 @@ from typing import Any, Iterator, Sequence
 
 from ..errors import GuestError, HoldfastError
 from ..guests.qemu.disks import archive_name, efi_limits
-from ..guests.qemu.guest import CONT, START, QemuGuest
+from ..guests.qemu.guest import CONT, QemuGuest
 from ..settings.vm_config import Drive
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .fleecing import SpaceWatch, make_image
-from .model import CaptureOptions, FleecingPlace, Timings
+from .model import CaptureOptions, Timings
 from .nbd import NbdExport
 from .storage_daemon import ready_file, serve
 from .vm_archive import CapturedDisk, CapturedMachine
@@ -61,11 +61,14 @@ def capture_vm(
             yield machine
         return
     socket = _socket(guest)
-    keys = [drive.key for drive in drives if drive.interface != "tpmstate"]
     with guest.qmp() as qmp:
-        if remove(qmp, [drive.key for drive in guest.disks()], socket):
+        if remove(qmp, guest.block_devices(qmp, [drive.key for drive in guest.disks()]), socket):
             report.warn("removed what an earlier backup left in the running QEMU")
-        refuse_iothreads(qmp, keys, guest.label)
+        refuse_iothreads(qmp, guest.block_devices(qmp, _block_keys(drives)), guest.label)
+    if mode == "stop" and not guest.starts_paused:
+        with _shut_down(guest, drives, options, undo, report) as machine:
+            yield machine
+        return
     resume: int | None = None
     began = time.monotonic()
     if mode == "stop":
@@ -124,17 +127,17 @@ def _filtered(
     resume: int | None,
 ) -> Iterator[CapturedMachine]:
     """The disks of a VM that has a QEMU process, seen through filters."""
-    place = options.fleecing or FleecingPlace(options.workdir, "raw", f"the folder {options.workdir}")
+    place = options.fleecing_place
     socket = _socket(guest)
-    block = [drive for drive in drives if drive.interface != "tpmstate"]
-    keys = [drive.key for drive in block]
+    block = _block_keys(drives)
     with guest.qmp() as qmp:
-        sizes = disk_sizes(qmp, keys, guest.label)
-    images = [make_image(place, guest.info.vmid, sizes[key], undo) for key in keys]
-    disks = [Filtered(key, path, place.format) for key, (path, _token) in zip(keys, images)]
+        devices = guest.block_devices(qmp, block)
+        sizes = disk_sizes(qmp, devices, guest.label)
+    images = [make_image(place, guest.info.vmid, sizes[device.key], undo) for device in devices]
+    disks = [Filtered(device, path, place.format) for device, (path, _token) in zip(devices, images)]
     copies = []
     for drive in drives:
-        if drive not in block:
+        if drive.key not in block:
             # The TPM's state is a small file that another process writes, beside QEMU's disks: it is copied.
             source = guest.resolve(drive.volid).path
             with open(source, "rb") as stream:
@@ -143,8 +146,11 @@ def _filtered(
             image = make_image(replace(place, format="raw"), guest.info.vmid, sizes[drive.key], undo)
             copies.append((archive_name(drive.key), source, image))
     undo_data: dict[str, Any] = {
-        "qmp": guest.sockets.qmp, "label": guest.label, "devices": keys, "socket": socket,
-    }  # fmt: skip
+        "qmp": guest.sockets.qmp,
+        "label": guest.label,
+        "devices": [device.to_list() for device in devices],
+        "socket": socket,
+    }
     token = undo.push(FILTERS, **undo_data)
 
     def copy() -> None:
@@ -173,6 +179,11 @@ def _filtered(
             undo.undo(made)
 
 
+def _block_keys(drives: Sequence[Drive]) -> list[str]:
+    """Keys of the drives that are disks in QEMU."""
+    return [drive.key for drive in drives if drive.interface != "tpmstate"]
+
+
 def _socket(guest: QemuGuest) -> str:
     """Where the disks are served."""
     return os.path.splitext(guest.sockets.pid)[0] + ".backup.nbd"
@@ -190,12 +201,41 @@ def _machine(
     captured = [
         CapturedDisk(drive, guest.resolve(drive.volid), archive_name(drive.key), sizes[drive.key]) for drive in drives
     ]
-    return CapturedMachine(mode, guest.label, guest.config, captured, socket, timings, workers)
+    return CapturedMachine(mode, guest.label, guest.archived_config, captured, socket, timings, workers)
+
+
+@contextlib.contextmanager
+def _shut_down(
+    guest: QemuGuest, drives: Sequence[Drive], options: CaptureOptions, undo: UndoStack, report: Reporter
+) -> Iterator[CapturedMachine]:
+    """The disks of a VM that is off while they are read, because nobody can start it paused."""
+    began = time.monotonic()
+    # What only a running QEMU tells is asked now.
+    report.info(f"the guest stays off while its disks are read ({guest.archived_config.get('name')})")
+    start = _stop(guest, options, undo, report)
+    try:
+        with _stopped(guest, drives, options, undo) as machine:
+            yield machine
+    finally:
+        undo.undo(start)
+    machine.timings.downtime_seconds = time.monotonic() - began
+    report.info(f"guest runs again after {machine.timings.downtime_seconds:.1f} s")
 
 
 def _restart_paused(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, report: Reporter) -> int:
     """Shut the guest down and start it without letting it run; returns the undo token that lets it run."""
-    start = undo.push(START, **guest.undo_start)
+    start = _stop(guest, options, undo, report)
+    report.info("starting guest for the backup")
+    resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
+    guest.start(paused=True)
+    undo.drop(start)
+    return resume
+
+
+def _stop(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, report: Reporter) -> int:
+    """Shut the guest down; returns the undo token that starts it again."""
+    kind, data = guest.start_undo()
+    start = undo.push(kind, **data)
     report.info("stopping guest")
     try:
         guest.shutdown(options.stopwait)
@@ -203,8 +243,4 @@ def _restart_paused(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, 
         # It runs on; if it powers off later after all, that is what it was asked for.
         undo.drop(start)
         raise
-    report.info("starting guest for the backup")
-    resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
-    guest.start(paused=True)
-    undo.drop(start)
-    return resume
+    return start

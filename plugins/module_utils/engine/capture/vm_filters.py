@@ -13,18 +13,18 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping
 
 from ..errors import GuestError, ProtocolError
-from ..guests.qemu.disks import node_name
+from ..guests.qemu.blocks import FILTER, OURS, BlockDevice
 from ..guests.qemu.qmp import QmpClient, QmpError, listening
 
 FILTERS = "capture.vm.filters"
-"""Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (key and so on), ``socket``."""
+"""Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (lists), ``socket``."""
 FILE = "capture.vm.file"
 """Undo kind: a file that is of no use afterwards: ``path``."""
 
-_CBW, _SNAP, _FLEECE, _COPY, _EXPORT = "bk-cbw-", "bk-snap-", "bk-fleece-", "bk-copy-", "bk-exp-"
+_CBW, _SNAP, _FLEECE, _COPY, _EXPORT = FILTER, f"{OURS}snap-", f"{OURS}fleece-", f"{OURS}copy-", f"{OURS}exp-"
 _CBW_TIMEOUT = 30
 """Seconds that a guest's write may wait for a fleecing image that does not answer; then the backup fails."""
 _EXPORT_SECONDS = 30
@@ -35,44 +35,45 @@ FIRST_SAFE_WITH_IOTHREAD = (9, 0)
 class Filtered:
     """A disk of a running VM.
 
-    :param key: drive key; :param fleece: path of its fleecing image; :param format: of that image.
+    :param fleece: path of its fleecing image; :param format: of that image.
     """
 
-    key: str
+    device: BlockDevice
     fleece: str
     format: str
 
     @property
-    def node(self) -> str:
-        return node_name(self.key)
+    def name(self) -> str:
+        return self.device.name
 
 
-def disk_sizes(qmp: QmpClient, keys: Sequence[str], label: str) -> dict[str, int]:
-    """Sizes in bytes of the disks as the guest sees them.
+def disk_sizes(qmp: QmpClient, devices: Iterable[BlockDevice], label: str) -> dict[str, int]:
+    """Sizes in bytes of the disks as the guest sees them, by key.
 
     :raises GuestError: a disk of the config is not in the running VM, or it cannot be read without risk.
     """
     nodes = {node.get("node-name"): node for node in qmp.execute("query-named-block-nodes", {"flat": True})}
     sizes = {}
-    for key in keys:
-        node = nodes.get(node_name(key))
-        if node is None or _property(qmp, key, "drive") != node_name(key):
+    for device in devices:
+        node = nodes.get(device.node)
+        if node is None or _current_node(qmp, device) != device.node:
             raise GuestError(
-                f"cannot back up {label}: its running QEMU has no disk {key}",
+                f"cannot back up {label}: its running QEMU has no disk {device.key}",
                 hint="the config was changed after the start, or the VM was not started by holdfast: restart it",
             )
-        sizes[key] = int(node["image"]["virtual-size"])
+        sizes[device.key] = int(node["image"]["virtual-size"])
     return sizes
 
 
-def refuse_iothreads(qmp: QmpClient, keys: Iterable[str], label: str) -> None:
+def refuse_iothreads(qmp: QmpClient, devices: Iterable[BlockDevice], label: str) -> None:
     """:raises GuestError: a disk has an iothread, and this QEMU would abort when its reader disconnects."""
     if qmp.version >= FIRST_SAFE_WITH_IOTHREAD:
         return
-    for key in keys:
-        if _has_iothread(qmp, key):
+    for device in devices:
+        if _has_iothread(qmp, device):
             raise GuestError(
-                f"cannot back up {label} while it runs: {key} has an iothread, with which QEMU before 9.0 can crash",
+                f"cannot back up {label} while it runs: {device.key} has an iothread, with which QEMU before 9.0 can"
+                " crash",
                 hint="remove the iothread, back the VM up while it is shut down, or run a newer QEMU",
             )
 
@@ -81,7 +82,7 @@ def prepare(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
     """Open the fleecing images; the guest runs on and nothing changes for it."""
     for disk in disks:
         file = {"driver": "file", "filename": disk.fleece, "discard": "unmap"}
-        node = {"driver": disk.format, "node-name": _FLEECE + disk.node, "discard": "unmap", "file": file}
+        node = {"driver": disk.format, "node-name": _FLEECE + disk.name, "discard": "unmap", "file": file}
         qmp.execute("blockdev-add", node)
 
 
@@ -90,19 +91,19 @@ def insert(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
     for disk in disks:
         filtered = {
             "driver": "copy-before-write",
-            "node-name": _CBW + disk.node,
-            "file": disk.node,
-            "target": _FLEECE + disk.node,
+            "node-name": _CBW + disk.name,
+            "file": disk.device.node,
+            "target": _FLEECE + disk.name,
             # If fleecing fails, the backup breaks and not the guest.
             "on-cbw-error": "break-snapshot",
             "cbw-timeout": _CBW_TIMEOUT,
         }
         qmp.execute("blockdev-add", filtered)
-        qmp.execute("qom-set", {"path": _path(disk.key), "property": "drive", "value": _CBW + disk.node})
+        qmp.execute("qom-set", {"path": disk.device.path, "property": "drive", "value": _CBW + disk.name})
         view = {
             "driver": "snapshot-access",
-            "node-name": _SNAP + disk.node,
-            "file": _CBW + disk.node,
+            "node-name": _SNAP + disk.name,
+            "file": _CBW + disk.name,
             "discard": "unmap",
         }
         qmp.execute("blockdev-add", view)
@@ -124,7 +125,7 @@ def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -
             hint="there is one per QEMU: end whatever uses it",
         ) from exc
     for disk in disks:
-        arguments = {"type": "nbd", "id": _EXPORT + disk.node, "node-name": _SNAP + disk.node, "name": disk.node}
+        arguments = {"type": "nbd", "id": _EXPORT + disk.name, "node-name": _SNAP + disk.name, "name": disk.name}
         # Writable stands for discards alone: the view refuses writes.
         qmp.execute("block-export-add", {**arguments, "writable": True})
 
@@ -137,7 +138,7 @@ def export_copy(qmp: QmpClient, name: str, path: str) -> None:
     qmp.execute("block-export-add", arguments)
 
 
-def remove(qmp: QmpClient, keys: Iterable[str], socket: str) -> bool:
+def remove(qmp: QmpClient, devices: Iterable[BlockDevice], socket: str) -> bool:
     """Take away whatever a backup put into this QEMU, in the order that QEMU allows; the second call does nothing.
 
     :param socket: where a backup serves; a server that listens elsewhere is somebody else's and stays.
@@ -156,13 +157,13 @@ def remove(qmp: QmpClient, keys: Iterable[str], socket: str) -> bool:
     if serving:
         qmp.execute("nbd-server-stop")
     names = _node_names(qmp)
-    if not serving and not any(name.startswith("bk-") for name in names):
+    if not serving and not any(name.startswith(OURS) for name in names):
         return False
     for name in [name for name in names if name.startswith(_SNAP)]:
         qmp.execute("blockdev-del", {"node-name": name})
-    for key in keys:
-        if str(_property(qmp, key, "drive")).startswith(_CBW):
-            qmp.execute("qom-set", {"path": _path(key), "property": "drive", "value": node_name(key)})
+    for device in devices:
+        if str(_current_node(qmp, device)).startswith(_CBW):
+            qmp.execute("qom-set", {"path": device.path, "property": "drive", "value": device.node})
     for prefix in (_CBW, _FLEECE, _COPY):
         for name in [name for name in names if name.startswith(prefix)]:
             qmp.execute("blockdev-del", {"node-name": name})
@@ -173,7 +174,7 @@ def undo_filters(data: Mapping[str, Any]) -> None:
     """Clean the QEMU of a run that may be dead; if QEMU itself is gone, so are the filters."""
     if listening(str(data["qmp"])):
         with QmpClient(str(data["qmp"]), str(data["label"])) as qmp:
-            remove(qmp, [str(key) for key in data["devices"]], str(data["socket"]))
+            remove(qmp, map(BlockDevice.from_list, data["devices"]), str(data["socket"]))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(str(data["socket"]))
 
@@ -183,16 +184,11 @@ def undo_file(data: Mapping[str, Any]) -> None:
         os.unlink(str(data["path"]))
 
 
-def _path(key: str) -> str:
-    """Place of a drive's device in QEMU's tree of objects."""
-    return "/machine/system.flash1" if key == "efidisk0" else f"/machine/peripheral/{key}"
-
-
-def _has_iothread(qmp: QmpClient, key: str) -> bool:
+def _has_iothread(qmp: QmpClient, device: BlockDevice) -> bool:
     """Whether the disk, or the controller that it hangs on, has one."""
-    if _property(qmp, key, "iothread"):
+    if _property(qmp, device, "iothread"):
         return True
-    bus = str(_property(qmp, key, "parent_bus") or "")
+    bus = str(_property(qmp, device, "parent_bus") or "")
     controller = "/".join(bus.split("/")[:4])
     try:
         return bool(qmp.execute("qom-get", {"path": controller, "property": "iothread"}))
@@ -200,10 +196,18 @@ def _has_iothread(qmp: QmpClient, key: str) -> bool:
         return False
 
 
-def _property(qmp: QmpClient, key: str, name: str) -> Any:
-    """A property of a drive's device; ``None`` when there is no such device or property."""
+def _current_node(qmp: QmpClient, device: BlockDevice) -> Any:
+    """The node directly under a disk's device; ``None`` when there is no such device."""
+    drive = _property(qmp, device, "drive")
+    # Of a disk given by -drive the property is the name of that, under which the nodes change.
+    named = [item for item in qmp.execute("query-block") if item["device"] and item["device"] == drive]
+    return named[0].get("inserted", {}).get("node-name") if named else drive
+
+
+def _property(qmp: QmpClient, device: BlockDevice, name: str) -> Any:
+    """A property of a disk's device; ``None`` when there is no such device or property."""
     try:
-        return qmp.execute("qom-get", {"path": _path(key), "property": name})
+        return qmp.execute("qom-get", {"path": device.path, "property": name})
     except QmpError:
         return None
 

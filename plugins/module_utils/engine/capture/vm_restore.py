@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import Any, Mapping, Protocol
+from typing import Any, Iterator, Mapping, Protocol
 
 from ..errors import IntegrityError, ProtocolError, StorageError
 from ..formats.vma_reader import VmaReader
+from ..stream.files import Flusher
 from ..system.process import run
 from ..system.report import Reporter
 from .model import Progress
@@ -70,30 +71,37 @@ def extract_vma(
         run(argv, timeout=120, error=StorageError, hint="check space and permissions there")
         images.append((name, target.path, target.format))
         report.info(f"restoring {name} ({device.size} bytes) to {target.path}")
-    with contextlib.ExitStack() as stack:
-        socket = os.path.join(workdir, "nbd")
-        stack.enter_context(serve(images, socket, writable=True))
-        exports = {name: stack.enter_context(NbdExport(socket, name, targets[name].path)) for name in devices}
-        try:
-            for piece in reader.pieces():
-                if piece.data is not None:
-                    exports[piece.device.name].write(piece.offset, bytearray(piece.data))
-                    written[piece.device.name] += piece.length
-                progress.add(piece.length, 0 if piece.data is not None else piece.length)
-            for export in exports.values():
-                export.flush()
-        except ProtocolError as exc:
-            raise StorageError(
-                f"cannot write the restored disks: {exc.message}", hint="is the storage of the volumes full?"
-            ) from exc
-    for target in targets.values():
-        _sync(target.path)
+    with contextlib.ExitStack() as files:
+        flushers = {name: files.enter_context(_flushing(targets[name].path)) for name in devices}
+        with contextlib.ExitStack() as stack:
+            socket = os.path.join(workdir, "nbd")
+            stack.enter_context(serve(images, socket, writable=True))
+            exports = {name: stack.enter_context(NbdExport(socket, name, targets[name].path)) for name in devices}
+            try:
+                for piece in reader.pieces():
+                    name = piece.device.name
+                    if piece.data is not None:
+                        exports[name].write(piece.offset, piece.data)
+                        written[name] += piece.length
+                        flushers[name].wrote(written[name])
+                    progress.add(piece.length, 0 if piece.data is not None else piece.length)
+                for export in exports.values():
+                    export.flush()
+            except ProtocolError as exc:
+                raise StorageError(
+                    f"cannot write the restored disks: {exc.message}", hint="is the storage of the volumes full?"
+                ) from exc
     return written
 
 
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY)
+@contextlib.contextmanager
+def _flushing(path: str) -> Iterator[Flusher]:
+    """Have an image that others fill written to disk on the way, and be all there when the block has ended."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    flusher = Flusher(fd, path)
     try:
-        os.fsync(fd)
+        yield flusher
+        flusher.finish()
     finally:
+        flusher.stop()
         os.close(fd)

@@ -21,12 +21,14 @@ from .libvirt.guest import LibvirtGuest, list_domains
 from .lxc.guest import LxcGuest
 from .lxc.tools import UNDO as LXC_UNDO
 from .model import GuestInfo, Resolve
+from .qemu.adopted import UNDO as ADOPTED_UNDO
+from .qemu.adopted import AdoptedGuest, list_adopted, read_adopted
 from .qemu.guest import UNDO as QEMU_UNDO
 from .qemu.guest import QemuGuest
 
 Guest = Union[QemuGuest, LibvirtGuest, LxcGuest]
 
-UNDO: dict[str, Handler] = {**QEMU_UNDO, **LIBVIRT_UNDO, **DEFINITION_UNDO, **LXC_UNDO}
+UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **DEFINITION_UNDO, **LXC_UNDO}
 
 _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 
@@ -40,6 +42,7 @@ def list_guests(host: Host) -> list[GuestInfo]:
     found = [
         *_defined(host.paths.qemu_configs, "qemu", "name", "VM"),
         *_defined(host.paths.lxc_configs, "lxc", "hostname", "CT"),
+        *list_adopted(host),
         *list_domains(host),
     ]
     seen: dict[int, GuestInfo] = {}
@@ -60,6 +63,8 @@ def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
     """
     if info.kind == "libvirt":
         return LibvirtGuest(host, info)
+    if info.kind == "adopted":
+        return AdoptedGuest(host, info)
     text = read_text(info.config_path)
     if text is None:
         raise GuestError(f"guest {info.vmid} ({info.name}) does not exist: {info.config_path} is gone")
@@ -75,6 +80,8 @@ def guest_text(host: Host, info: GuestInfo) -> str:
     """A guest's definition in Proxmox VE syntax: its own, or the one made from what it is; empty if it is gone."""
     if info.kind == "libvirt":
         return LibvirtGuest(host, info).config.to_text()
+    if info.kind == "adopted":
+        return read_adopted(info.config_path).config.to_text()
     return read_text(info.config_path) or ""
 
 

@@ -51,42 +51,50 @@ class Flusher:
     """Has a file written to disk while it grows: what is left for the end is little, and memory holds little of it.
 
     :param fd: of a file or block device, open as long as this is; others have nothing to flush.
+    :param path: for messages.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
+        self._path = path
         self._worth = stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISBLK(os.fstat(fd).st_mode)
         self._pool = ThreadPoolExecutor(1, "flush")
-        self._waiting = 0
+        self._written = 0
+        self._flushed = 0
         self._job: Future[None] | None = None
 
-    def wrote(self, count: int) -> None:
-        """``count`` more bytes were written.
+    def wrote(self, total: int) -> None:
+        """``total`` bytes are written by now.
 
-        :raises OSError: earlier ones did not get to the disk.
+        :raises StorageError: earlier ones did not get to the disk.
         """
-        self._waiting += count
-        if self._worth and self._waiting >= FLUSH_BYTES and (self._job is None or self._job.done()):
-            self._check()
-            self._waiting = 0
+        self._written = total
+        ready = self._job is None or self._job.done()
+        if self._worth and ready and self._written - self._flushed >= FLUSH_BYTES:
+            self._wait()
+            self._flushed = self._written
             self._job = self._pool.submit(os.fdatasync, self._fd)
 
     def finish(self) -> None:
         """Return when all of the file is on disk.
 
-        :raises OSError: it does not get there.
+        :raises StorageError: it does not get there.
         """
-        self._check()
+        self._wait()
         if self._worth:
-            os.fsync(self._fd)
+            self._job = self._pool.submit(os.fsync, self._fd)
+            self._wait()
 
     def stop(self) -> None:
         """End the work in the background; the file may be closed then."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _check(self) -> None:
+    def _wait(self) -> None:
         if self._job is not None:
-            self._job.result()
+            try:
+                self._job.result()
+            except OSError as exc:
+                raise write_error(self._path, self._written, exc) from exc
 
 
 def cpu_count() -> int:

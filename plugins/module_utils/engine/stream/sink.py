@@ -43,7 +43,7 @@ class Sink(abc.ABC):
         self._on_written = on_written
         self._trailers: list[Callable[[], bytes]] = []
         self._closed = False
-        self._flusher = Flusher(fd)
+        self._flusher = Flusher(fd, path)
 
     @property
     @abc.abstractmethod
@@ -78,10 +78,7 @@ class Sink(abc.ABC):
         self._closed = True
         try:
             self._finish()
-            try:
-                self._flusher.finish()
-            except OSError as exc:
-                raise write_error(self.path, self.written, exc) from exc
+            self._flusher.finish()
         finally:
             self._end()
 
@@ -202,10 +199,10 @@ class FrameSink(Sink):
     def _put(self, data: Buffer) -> None:
         try:
             write_all(self._fd, data)
-            self._flusher.wrote(len(data))
         except OSError as exc:
             raise write_error(self.path, self._written, exc) from exc
         self._written += len(data)
+        self._flusher.wrote(self._written)
 
     def _finish(self) -> None:
         # Even an empty archive needs one frame to be a zstd file.
@@ -248,6 +245,7 @@ class ChildSink(Sink):
             write_all(self._pipe, view)
         except BrokenPipeError:
             raise self._failure(self._child.wait()) from None
+        self._flusher.wrote(self.written)
         self._tell()
 
     def _finish(self) -> None:

@@ -133,8 +133,13 @@ class LibvirtGuest:
     def shutdown(self, timeout: float) -> None:
         """Ask the guest to power off, by its agent or else by ACPI, and wait.
 
-        :param timeout: seconds. :raises GuestError: it still runs after that; it is not killed.
+        :param timeout: seconds.
+        :raises GuestError: it is paused, so that it cannot answer, or it still runs after that; it is not killed.
         """
+        if self.status() == "paused":
+            raise GuestError(
+                f"{self.label} cannot shut down, because it is paused", hint="let it go on first, or do without that"
+            )
         deadline = time.monotonic() + timeout
         asked = -_ASK_AGAIN_SECONDS
         while self.status() != "stopped":

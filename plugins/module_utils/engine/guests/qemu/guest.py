@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from ...errors import GuestError, ProtocolError
 from ...settings.guest_config import GuestConfig
@@ -20,6 +21,7 @@ from ...system.process import run
 from ...system.undo import Handler
 from ..model import GuestInfo, Resolve, ResolvedVolume
 from .agent import AgentClient, thaw_guest
+from .blocks import BlockDevice, launched_device
 from .launcher import Sockets, qemu_argv
 from .qmp import QmpClient, listening
 from .tpm import tpm_commands
@@ -34,6 +36,8 @@ START = "qemu.start"
 SHUTDOWN_SECONDS = 60.0
 """How long clean-up waits for a guest that was asked to power off by a run that is over."""
 
+_ASK_AGAIN_SECONDS = 10.0
+"""A guest that still boots hears nobody: it is asked again."""
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 
@@ -95,21 +99,28 @@ class QemuGuest:
             raise GuestError(
                 f"{self.label} cannot shut down, because it is paused", hint="let it go on first, or do without that"
             )
-        asked = False
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            self._ask_to_power_off()
+            if self._gone(min(left, _ASK_AGAIN_SECONDS)):
+                return
+            if left <= _ASK_AGAIN_SECONDS:
+                raise GuestError(
+                    f"{self.label} did not power off within {timeout:g} s",
+                    hint="look what keeps the guest from it, or raise stopwait",
+                )
+
+    def _ask_to_power_off(self) -> None:
         with contextlib.suppress(ProtocolError):
             agent = self.agent()
             if agent is not None:
                 with agent:
                     agent.shutdown()
-                    asked = True
-        if not asked:
-            with self.qmp() as qmp:
-                qmp.execute("system_powerdown")
-        if not self._gone(timeout):
-            raise GuestError(
-                f"{self.label} did not power off within {timeout:g} s",
-                hint="look what keeps the guest from it, or raise stopwait",
-            )
+                    return
+        # A QEMU that ended in this moment cannot be asked any more; the caller sees that.
+        with contextlib.suppress(ProtocolError), self.qmp() as qmp:
+            qmp.execute("system_powerdown")
 
     def stop(self) -> None:
         """End QEMU at once, as if the power failed."""
@@ -126,16 +137,32 @@ class QemuGuest:
             raise GuestError(f"cannot stop {self.label}: QEMU does not end", hint=f"see {self.sockets.pid}")
 
     @property
-    def undo_start(self) -> dict[str, Any]:
-        """What an undo entry needs to start this VM again."""
+    def starts_paused(self) -> bool:
+        """Whether it can be started without letting the guest run."""
+        return True
+
+    def start_undo(self) -> tuple[str, dict[str, Any]]:
+        """The undo entry, kind and data, that starts this VM again."""
         sockets = self.sockets
-        return {
+        return START, {
             "commands": self._commands(),
             "qmp": sockets.qmp,
             "pid": sockets.pid,
             "label": self.label,
             "was": process_of(sockets.pid, sockets.qmp),
         }
+
+    def block_devices(self, qmp: QmpClient, keys: Iterable[str]) -> list[BlockDevice]:
+        """Disks as its running QEMU knows them.
+
+        :raises GuestError: one cannot be found there.
+        """
+        return [launched_device(key) for key in keys]
+
+    @functools.cached_property
+    def archived_config(self) -> GuestConfig:
+        """The config that goes into archives."""
+        return self.config
 
     def disks(self) -> list[Drive]:
         """All drives of the config."""

@@ -1,0 +1,178 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A libvirtd of its own for tests, and nodes with domains in it.
+
+The daemon runs as the system's would, with QEMU under its own user, but in a mount namespace in which its folders lie
+below a scratch folder. The engine and virsh are run in that namespace, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+import libvirt  # noqa: F401
+from engine.cli import main
+
+from helpers import guests
+from helpers.faults import Fault
+from helpers.guests import VM, Monitor
+from helpers.node import Node
+from helpers.process import Child, wait_for
+
+_CLONE_NEWNS = 0x20000
+# KVM that is there but does not work makes libvirtd wait for a minute with each definition.
+_DAEMON = """
+cd "$1"
+for folder in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
+    mkdir -p "${folder#*:}"
+    mount --bind "${folder%%:*}" "${folder#*:}"
+done
+[ ! -e /dev/kvm ] || mount --bind kvm /dev/kvm
+virtlogd -d -p "$1/run/virtlogd.pid"
+exec libvirtd -p "$1/run/libvirtd.pid"
+"""
+_DAEMON_CONF = """auth_unix_rw = "none"
+auth_unix_ro = "none"
+"""
+_QEMU_CONF = """security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+"""
+DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>{name}</name>
+  <uuid>7cf798df-7725-443d-a246-a2aa9b6fd781</uuid>
+  <metadata><holdfast:guest xmlns:holdfast='https://holdfast.virt/guest/1' vmid='{vmid}' tags='web;gold' pool='shop'/></metadata>
+  <memory unit='MiB'>32</memory>
+  <vcpu>1</vcpu>
+  <os><type arch='x86_64' machine='pc'>hvm</type>{firmware}</os>
+  <features><acpi/></features>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/><source file='{images}/vm-{vmid}-disk-0.qcow2'/><target dev='sda' bus='scsi'/><boot order='1'/>
+    </disk>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'{thread}/><source file='{images}/vm-{vmid}-disk-1.raw'/><target dev='vda' bus='virtio'/><boot order='2'/>
+    </disk>
+    <controller type='scsi' model='virtio-scsi'/>
+    <serial type='pty'><log file='{console}' append='off'/></serial>
+    <interface type='user'><mac address='52:54:00:aa:00:01'/><model type='virtio'/></interface>
+  </devices>
+  <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:{root}/watch,server=on,wait=off'/></qemu:commandline>
+</domain>
+"""  # noqa: E501
+
+
+class Libvirtd:
+    """The daemon.
+
+    :param folder: for everything that it keeps; QEMU's user must be able to get there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("etc", "lib/qemu/nvram", "lib/images", "run", "log", "cache"):
+            (folder / name).mkdir(parents=True)
+        (folder / "etc" / "libvirtd.conf").write_text(_DAEMON_CONF)
+        (folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
+        (folder / "kvm").touch(mode=0o000)
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _DAEMON, "libvirtd", str(folder)]
+        with (folder / "daemon.log").open("wb") as log:
+            self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._space = f"/proc/{self._daemon.pid}/ns/mnt"
+        wait_for(lambda: (folder / "run" / "libvirt-sock").exists(), "libvirtd", 60)
+
+    def call(self, *argv: str, check: bool = True) -> str:
+        """Output of a command that runs where the daemon does."""
+        command = ["nsenter", f"--mount={self._space}", *argv]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def virsh(self, *args: str, check: bool = True) -> str:
+        return self.call("virsh", "-q", "-c", "qemu:///system", *args, check=check).strip()
+
+    def enter(self) -> None:
+        """Go where the daemon runs; for processes with one thread."""
+        fd = os.open(self._space, os.O_RDONLY)
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.setns(fd, _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+        os.close(fd)
+
+    def clear(self) -> None:
+        """End and forget all domains."""
+        for name in self.virsh("list", "--all", "--name").split():
+            self.virsh("destroy", name, check=False)
+            self.virsh("undefine", "--nvram", name, check=False)
+
+    def close(self) -> None:
+        self.clear()
+        self._daemon.terminate()
+        self._daemon.wait(30)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(int((self.folder / "run" / "virtlogd.pid").read_text()), 15)
+
+
+class DomainNode(Node):
+    """A node whose libvirt is that daemon."""
+
+    def __init__(self, root: Path, daemon: Libvirtd) -> None:
+        super().__init__(root)
+        self.daemon = daemon
+        # QEMU's user makes its monitor's socket here.
+        root.chmod(0o777)
+        Path(self.host.paths.libvirt_conf).write_text("uri: qemu:///system\n")
+
+    def start(self, *args: str, fault: Fault | None = None) -> Child:
+        argv = ["--root", str(self.root), "--node", "n1", *args]
+
+        def work() -> int:
+            self.daemon.enter()
+            return main(argv)
+
+        return Child(work, fault)
+
+    def leftovers(self) -> list[str]:
+        left = self.daemon.call("find", "/var/lib/libvirt/qemu", "-name", "holdfast*").split()
+        return super().leftovers() + left
+
+    def domain(self, vmid: int) -> str:
+        """Name of the domain of that id."""
+        return str(next(guest["name"] for guest in self.json("guests") if guest["vmid"] == vmid))
+
+
+def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "", thread: str = "") -> None:
+    """A stopped domain with the same disks and the same system as the VM of other tests."""
+    guests.make_vm(node)
+    node.config(VM, "qemu").unlink()
+    run = Path(node.host.paths.qemu_run)
+    run.mkdir(parents=True, exist_ok=True)
+    xml = node.root / "domain.xml"
+    xml.write_text(
+        DOMAIN.format(
+            name=name,
+            vmid=VM,
+            root=node.root,
+            images=node.images / str(VM),
+            console=run / f"{VM}.serial.log",
+            firmware=firmware,
+            thread=thread,
+        )
+    )
+    node.daemon.virsh("define", str(xml))
+
+
+def goes_on(node: DomainNode, name: str = "machine") -> None:
+    """The domain runs and writes, and nothing of a backup is in its QEMU."""
+    assert node.daemon.virsh("domstate", name) == "running"
+    assert "no domain backup job" in node.daemon.call("sh", "-c", f"virsh -q backup-dumpxml {name} 2>&1", check=False)
+    with Monitor(node) as monitor:
+        assert monitor.execute("query-block-exports") == []
+        assert monitor.execute("query-block-jobs") == []
+        before = guests.writes(monitor)
+        wait_for(lambda: guests.writes(monitor) > before, "the domain to write", 10)

@@ -1,0 +1,142 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Backups that are killed, interrupted, or fail after every single one of their steps.
+
+Afterwards the guest is as it was, whatever is listed is complete, and nothing else is left: at once when the backup
+could clean up itself, and after the next clean-up when it was killed.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from typing import Callable
+
+import pytest
+from engine.guests.lxc import tools as lxc
+from engine.guests.qemu import guest as qemu
+from engine.system.report import SilentReporter
+from engine.tasks.files import verify_vma
+from engine.tasks.heal import heal
+from helpers import guests
+from helpers.agent import FakeAgent
+from helpers.faults import FAIL, KILL, NOTE, TERM, Fault
+from helpers.guests import CT, VM
+from helpers.node import Node
+
+SILENT = SilentReporter()
+# A freeze that fails does not fail the backup.
+ENDINGS = {KILL: (-signal.SIGKILL,), TERM: (1,), FAIL: (3, 0)}
+PIECE = "piece of the archive"
+
+Check = Callable[[], None]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for guests that were never asked to shut down."""
+    monkeypatch.setattr(lxc, "SHUTDOWN_SECONDS", 2.0)
+    monkeypatch.setattr(qemu, "SHUTDOWN_SECONDS", 2.0)
+
+
+def trace(node: Node, argv: tuple[str, ...]) -> list[str]:
+    """The steps of a command that succeeds."""
+    ended = node.start(*argv, fault=Fault(NOTE)).wait()
+    assert ended.status == 0, ended.err
+    return ended.step.splitlines()
+
+
+def at_each_step(node: Node, action: str, argv: tuple[str, ...], check: Check, steps: str = "") -> None:
+    """Run a command again and again, each time stopped one step later; only at the steps that the pattern finds."""
+    problems = []
+    names = trace(node, argv)
+    check()
+    for number, name in enumerate(names, 1):
+        if not re.search(steps, name) or names[number - 2] == name == PIECE:
+            continue
+        ended = node.start(*argv, fault=Fault(action, number)).wait()
+        try:
+            assert ended.step == name
+            assert ended.status in ENDINGS[action], ended
+            if action == KILL:
+                heal(node.host, SILENT)
+            check()
+        except Exception as exc:
+            problems.append(f"{action} after step {number}, {name!r}: {exc!r}")
+            heal(node.host, SILENT)
+    assert problems == []
+
+
+def backup(node: Node, vmid: int, *options: str) -> tuple[tuple[str, ...], Check]:
+    """The command that backs a guest up, and what must be true after each end of it."""
+
+    def check() -> None:
+        assert node.leftovers() == []
+        guests.goes_on(node, vmid)
+        found = sorted(node.dump.iterdir())
+        for path in found:
+            if path.suffix in (".vma", ".zst"):
+                verify_vma(str(path), SILENT)
+            elif path.suffix == ".tar":
+                subprocess.run(["tar", "tf", path], check=True, capture_output=True)
+            elif path.suffix in (".notes", ".protected"):
+                assert path.with_suffix("").exists(), f"{path} has no archive"
+        for path in found:
+            path.unlink()
+
+    return ("run", str(vmid), "--storage", "backup", "--notes-template", "{guestname}", *options), check
+
+
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_vm_snapshot(action: str, machine: Node, agent: FakeAgent) -> None:
+    argv, check = backup(machine, VM, "--compress", "zstd")
+
+    def check_all() -> None:
+        check()
+        assert not agent.frozen()
+
+    at_each_step(machine, action, argv, check_all)
+
+
+def test_vm_snapshot_that_fails(machine: Node, agent: FakeAgent) -> None:
+    argv, check = backup(machine, VM)
+
+    def check_all() -> None:
+        check()
+        assert not agent.frozen()
+
+    at_each_step(machine, FAIL, argv, check_all, "journal|agent|qmp (?!.*-(del|stop))")
+
+
+def test_vm_stop(machine: Node) -> None:
+    guests.start(machine, VM)
+    argv, check = backup(machine, VM, "--mode", "stop")
+    at_each_step(machine, KILL, argv, check, "qemu|system_powerdown")
+
+
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_ct_snapshot(action: str, btrfs_box: Node) -> None:
+    guests.start(btrfs_box, CT)
+    argv, check = backup(btrfs_box, CT)
+    at_each_step(btrfs_box, action, argv, check)
+
+
+def test_ct_snapshot_that_fails(btrfs_box: Node) -> None:
+    guests.start(btrfs_box, CT)
+    argv, check = backup(btrfs_box, CT)
+    at_each_step(btrfs_box, FAIL, argv, check, "journal|(during|end) (lxc|mount|btrfs)")
+
+
+def test_ct_suspend(box: Node) -> None:
+    guests.start(box, CT)
+    argv, check = backup(box, CT, "--mode", "suspend")
+    at_each_step(box, KILL, argv, check, "rsync|lxc")
+
+
+def test_ct_stop(box: Node) -> None:
+    guests.start(box, CT)
+    argv, check = backup(box, CT, "--mode", "stop")
+    at_each_step(box, KILL, argv, check, "lxc")
