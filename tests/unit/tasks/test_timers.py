@@ -13,7 +13,7 @@ from engine.errors import HoldfastError, UsageError
 from engine.system import systemd
 from engine.system.host import Host, Paths
 from engine.tasks.definitions import apply_change, load_jobs, plan_jobs
-from engine.tasks.timers import apply_timers, plan_timers
+from engine.tasks.timers import apply_timers, held_back, plan_timers
 
 HERE = Host("n1", Paths())
 DAILY = "\tschedule daily\n\tall 1\n"
@@ -33,6 +33,7 @@ class FakeSystemd:
         monkeypatch.setattr(systemd, "runs", lambda: True)
         monkeypatch.setattr(systemd, "not_ready", lambda units: [unit for unit in units if unit not in self.ready])
         monkeypatch.setattr(systemd, "reload_units", lambda: self.told.append("reload"))
+        monkeypatch.setattr(systemd, "stop", lambda units: self.told.extend(f"stop {unit}" for unit in units))
         monkeypatch.setattr(systemd, "switch_on", self.on)
         monkeypatch.setattr(systemd, "switch_off", self.off)
 
@@ -100,6 +101,17 @@ def test_units_of_jobs_that_are_gone_are_removed(fake: FakeSystemd) -> None:
     assert fake.files() == ["holdfast-job-a.service", "holdfast-job-a.timer", "other.timer"]
     # A job that nobody can read keeps its timer, so that its run says so.
     assert not plan_timers(HERE, "vzdump: a\n\tall 1\n").changed
+
+
+def test_no_timer_starts_a_job_while_it_is_removed(fake: FakeSystemd) -> None:
+    apply_timers(plan_timers(HERE, f"vzdump: a\n{DAILY}"))
+    fake.told.clear()
+    plan = plan_timers(HERE, "")
+    with held_back(plan):
+        assert fake.told == ["stop holdfast-job-a.timer"]
+    with pytest.raises(OSError, match="disk full"), held_back(plan):
+        raise OSError("disk full")
+    assert fake.told[-1] == "on holdfast-job-a.timer"
 
 
 def test_a_timer_that_was_stopped_is_started_again(fake: FakeSystemd) -> None:

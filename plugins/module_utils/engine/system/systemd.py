@@ -33,6 +33,12 @@ def switch_on(units: Sequence[str]) -> None:
         run(["systemctl", "restart", *units])
 
 
+def stop(units: Sequence[str]) -> None:
+    """Stop units until the next boot; those that do not exist are left alone."""
+    if units:
+        run(["systemctl", "stop", *units], check=False)
+
+
 def switch_off(units: Sequence[str]) -> None:
     """Stop units and have them started no more; those that do not exist are left alone."""
     if units:

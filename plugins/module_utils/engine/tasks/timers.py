@@ -13,7 +13,7 @@ import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 from ..errors import HoldfastError, UsageError
 from ..rules.calendar import parse_event
@@ -123,6 +123,17 @@ def why_no_timers(host: Host) -> str:
     if host.paths != Paths():
         return f"the state is not in {Paths().etc} but in {host.paths.etc}, and such jobs do not run by themselves"
     return "" if systemd.runs() else "systemd does not run on this node"
+
+
+@contextlib.contextmanager
+def held_back(plan: TimerPlan) -> Iterator[None]:
+    """While the jobs are written no timer starts a job that goes away; such a run would only fail."""
+    systemd.stop(plan.stop)
+    try:
+        yield
+    except BaseException:
+        systemd.switch_on(plan.stop)
+        raise
 
 
 def apply_timers(plan: TimerPlan) -> None:
