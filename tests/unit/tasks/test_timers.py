@@ -34,6 +34,7 @@ class FakeSystemd:
         monkeypatch.setattr(systemd, "not_ready", lambda units: [unit for unit in units if unit not in self.ready])
         monkeypatch.setattr(systemd, "reload_units", lambda: self.told.append("reload"))
         monkeypatch.setattr(systemd, "stop", lambda units: self.told.extend(f"stop {unit}" for unit in units))
+        monkeypatch.setattr(systemd, "forget_failures", lambda units: self.told.extend(f"forget {u}" for u in units))
         monkeypatch.setattr(systemd, "switch_on", self.on)
         monkeypatch.setattr(systemd, "switch_off", self.off)
 
@@ -97,7 +98,7 @@ def test_units_of_jobs_that_are_gone_are_removed(fake: FakeSystemd) -> None:
     # One job alone leaves the others as they are.
     assert not plan_timers(HERE, f"vzdump: a\n{DAILY}", ["a"]).changed
     apply_timers(plan_timers(HERE, f"vzdump: a\n{DAILY}"))
-    assert fake.told == ["off holdfast-job-b.timer", "reload"]
+    assert fake.told == ["off holdfast-job-b.timer", "reload", "forget holdfast-job-b.service"]
     assert fake.files() == ["holdfast-job-a.service", "holdfast-job-a.timer", "other.timer"]
     # A job that nobody can read keeps its timer, so that its run says so.
     assert not plan_timers(HERE, "vzdump: a\n\tall 1\n").changed

@@ -45,6 +45,12 @@ def switch_off(units: Sequence[str]) -> None:
         run(["systemctl", "--quiet", "disable", "--no-reload", "--now", *units], check=False)
 
 
+def forget_failures(units: Sequence[str]) -> None:
+    """Have units that are gone no longer listed as failed."""
+    if units:
+        run(["systemctl", "reset-failed", *units], check=False)
+
+
 def not_ready(units: Sequence[str]) -> list[str]:
     """Those of the units that are not active, not enabled for the next boot, or run with an older definition."""
     if not units:

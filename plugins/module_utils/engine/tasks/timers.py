@@ -150,6 +150,7 @@ def apply_timers(plan: TimerPlan) -> None:
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(_put, plan.files))
     systemd.reload_units()
+    systemd.forget_failures([f"{timer[: -len('.timer')]}.service" for timer in plan.stop])
     systemd.switch_on(plan.start)
 
 
