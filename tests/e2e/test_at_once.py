@@ -42,7 +42,7 @@ def test_a_guest_under_backup_is_left_alone(btrfs_box: Node) -> None:
     # A clean-up sees that this run lives.
     assert "0 killed" in box.call("heal")
     assert "backup of" in box.call("guest", "stop", str(CT), status=1)
-    assert box.json("status")[0]["state"] == "running"
+    assert box.json("status")["runs"][0]["state"] == "running"
     run.resume()
     assert run.wait().status == 0
     goes_on(box, CT)
@@ -80,5 +80,5 @@ def test_a_signal_ends_a_run(number: signal.Signals, machine: Node) -> None:
     assert f"interrupted by {number.name}" in ended.err
     assert machine.leftovers() == []
     assert machine.archives() == []
-    assert machine.json("status")[0]["state"] == "interrupted"
+    assert machine.json("status")["runs"][0]["state"] == "interrupted"
     goes_on(machine, VM)

@@ -63,6 +63,8 @@ def _register_run(verbs: Verbs) -> None:
     command.add_argument("--all", action="store_true", default=None, help="every guest of this node")
     command.add_argument("--exclude", action="append", metavar="GUEST[,...]", help="leave these out; means --all")
     command.add_argument("--pool", help="the members of this pool")
+    command.add_argument("--tags", action="append", metavar="TAG[,...]", help="guests with one of these tags")
+    command.add_argument("--query", metavar="JMESPATH", help="guests that this query over the list of guests yields")
     command.add_argument("--on-node", metavar="NODE", help="do nothing on nodes of another name")
     command.add_argument("--max-age", metavar="AGE", help="leave guests with a backup younger than this alone (20h)")
     command.add_argument("--force", action="store_true", help="back up guests with a fresh backup, too")
@@ -88,15 +90,19 @@ def given_backup_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
+def split_all(texts: list[str] | None) -> list[str]:
+    """The words of lists with commas."""
+    return [part for text in texts or [] for part in text.replace(",", " ").split()]
+
+
 def run_backup(args: argparse.Namespace, host: Host) -> int:
     """``holdfast run``"""
     from .tasks import backup
     from .tasks.requests import BackupRequest, Selection
 
-    exclude = [part for text in args.exclude or [] for part in text.replace(",", " ").split()]
-    guests = [part for text in args.guests for part in text.replace(",", " ").split()]
+    exclude, guests, tags = map(split_all, (args.exclude, args.guests, args.tags))
     request = BackupRequest(
-        selection=Selection(vmid=guests, all=args.all, exclude=exclude, pool=args.pool, node=args.on_node),
+        selection=Selection(guests, args.all, exclude, args.pool, args.on_node, tags, args.query),
         options=given_backup_options(args),
         job=args.job,
         max_age=args.max_age,

@@ -179,7 +179,9 @@ JOBS = st.builds(
     enabled=st.booleans(),
     comment=TEXTS,
     repeat_missed=st.booleans(),
-    selection=st.sampled_from([{"all": True}, {"vmid": ("100", "web")}, {"pool": "p", "node": "n"}]),
+    selection=st.sampled_from(
+        [{"all": True}, {"vmid": ("100", "web")}, {"pool": "p", "node": "n"}, {"tags": ("a", "b"), "query": "[?x]"}]
+    ),
     options=OPTIONS,
     extra=st.sampled_from([{}, {"foo": "bar baz", "flag": None}]),
 )

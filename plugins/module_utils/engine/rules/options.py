@@ -139,7 +139,7 @@ OPTIONS: dict[str, Option] = {
 }
 """Every option of a backup by its name; selection has its own rules. ``lockwait`` and ``stopwait`` are minutes."""
 
-SELECTION = ("all", "exclude", "node", "pool", "vmid")
+SELECTION = ("all", "exclude", "node", "pool", "query", "tags", "vmid")
 SUFFIX = {"0": "", "gzip": "gz", "lzo": "lzo", "zstd": "zst"}
 """File name suffix of each value of ``compress``."""
 

@@ -19,9 +19,10 @@ from typing import Any, Mapping, Sequence
 class Selection:
     """Which guests; the rules are vzdump's.
 
-    :param vmid: ids or names; excludes ``all``, ``exclude`` and ``pool``.
+    :param vmid: ids or names; excludes every other way.
     :param all: every guest of the node.
     :param exclude: ids or names left out; means ``all`` unless ``pool`` is given.
+    :param tags: guests that have one of these; :param query: JMESPath over the list of guests.
     :param node: on a node of another name nothing is done.
     """
 
@@ -30,11 +31,13 @@ class Selection:
     exclude: Sequence[str | int] = ()
     pool: str | None = None
     node: str | None = None
+    tags: Sequence[str] = ()
+    query: str | None = None
 
     @property
     def given(self) -> bool:
         """Whether anything is selected at all."""
-        return bool(self.vmid or self.all or self.exclude or self.pool)
+        return bool(self.vmid or self.all or self.exclude or self.pool or self.tags or self.query)
 
 
 @dataclass(frozen=True)
