@@ -111,6 +111,9 @@ def extract_ct(
         if status == 0:
             guard.finish()
             return
+        if not ignore_unpack_errors and not source.read(1):
+            # Tar complains, too, when the archive is cut short.
+            guard.finish()
         errors.seek(0)
         last = errors.read()[-2000:].decode("utf-8", "replace").strip()
     if not ignore_unpack_errors:
