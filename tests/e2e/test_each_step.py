@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Backups that are killed, interrupted, or fail after every single one of their steps.
+"""Backups and restores that are killed, interrupted, or fail after every single one of their steps.
 
 Afterwards the guest is as it was, whatever is listed is complete, and nothing else is left: at once when the backup
 could clean up itself, and after the next clean-up when it was killed.
@@ -11,6 +11,7 @@ could clean up itself, and after the next clean-up when it was killed.
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 from typing import Callable
@@ -24,12 +25,14 @@ from engine.tasks.heal import heal
 from helpers import guests
 from helpers.agent import FakeAgent
 from helpers.faults import FAIL, KILL, NOTE, TERM, Fault
-from helpers.guests import CT, VM
+from helpers.guests import CT, VM, tree
 from helpers.node import Node
 
 SILENT = SilentReporter()
 # A freeze that fails does not fail the backup.
 ENDINGS = {KILL: (-signal.SIGKILL,), TERM: (1,), FAIL: (3, 0)}
+
+NEW = 201
 
 Check = Callable[[], None]
 
@@ -48,18 +51,27 @@ def trace(node: Node, argv: tuple[str, ...]) -> list[str]:
     return ended.step.splitlines()
 
 
-def at_each_step(node: Node, action: str, argv: tuple[str, ...], check: Check, steps: str = "") -> None:
+def at_each_step(
+    node: Node,
+    action: str,
+    argv: tuple[str, ...],
+    check: Check,
+    steps: str = "",
+    prepare: Check = lambda: None,
+) -> None:
     """Run a command again and again, each time stopped one step later; only at the steps that the pattern finds.
 
     Of steps with the same name the first and the last one are taken; only the first one when the command is not killed.
     """
     problems = []
+    prepare()
     names = trace(node, argv)
     check()
     for number, name in enumerate(names, 1):
         again, comes_again = name in names[: number - 1], name in names[number:]
         if not re.search(steps, name) or (again and (comes_again or action != KILL)):
             continue
+        prepare()
         ended = node.start(*argv, fault=Fault(action, number)).wait()
         try:
             assert ended.step == name
@@ -166,3 +178,56 @@ def test_ct_stop(box: Node) -> None:
     guests.start(box, CT)
     argv, check = backup(box, CT, "--mode", "stop")
     at_each_step(box, KILL, argv, check, "lxc")
+
+
+def replacement(node: Node, vmid: int, kind: str) -> tuple[tuple[str, ...], Check, Check]:
+    """The command that replaces guest 201; makes it the old one again; what must be true after each end.
+
+    The old guest has a tag and a mark in its second volume that the new one lacks.
+    """
+    node.call("run", str(vmid), "--storage", "backup", "--compress", "zstd")
+    (archive,) = node.archives()
+    node.call("restore", archive, str(NEW))
+    config, folder, saved = node.config(NEW, kind), node.images / str(NEW), node.root / "saved"
+    tagged = config.read_text(encoding="utf-8") + "tags: old\n"
+    origin, second = (sorted((node.images / str(which)).iterdir())[1] for which in (vmid, NEW))
+    folder.rename(saved)
+
+    def prepare() -> None:
+        if folder.exists():
+            shutil.rmtree(folder)
+        subprocess.run(["cp", "-a", saved, folder], check=True)
+        if kind == "lxc":
+            (second / "mark").touch()
+        else:
+            with second.open("r+b") as disk:
+                disk.write(b"mark")
+        config.write_text(tagged, encoding="utf-8")
+
+    def check() -> None:
+        assert node.leftovers() == []
+        text = config.read_text(encoding="utf-8")
+        named = sorted(re.findall(rf": local:{NEW}/([^,\s]+)", text))
+        assert sorted(path.name for path in folder.iterdir()) == named
+        volume = folder / named[1]
+        if kind == "lxc":
+            now, new = tree(volume), tree(origin)
+            marked = {**new, "mark": now.get("mark")}
+        else:
+            now, new = volume.read_bytes(), origin.read_bytes()
+            marked = b"mark" + new[4:]
+        assert now == (marked if text == tagged else new)
+
+    return ("restore", archive, str(NEW), "--force"), prepare, check
+
+
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_restore_of_a_vm(action: str, machine: Node) -> None:
+    argv, prepare, check = replacement(machine, VM, "qemu")
+    at_each_step(machine, action, argv, check, prepare=prepare)
+
+
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_restore_of_a_container(action: str, box: Node) -> None:
+    argv, prepare, check = replacement(box, CT, "lxc")
+    at_each_step(box, action, argv, check, prepare=prepare)
