@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 from engine.guests.qemu import agent as agents
@@ -37,7 +37,7 @@ def running(machine: Node) -> Iterator[Node]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(QmpClient.__init__.__kwdefaults__, "timeout", 2.0)
+    monkeypatch.setitem(QmpClient.__init__.__kwdefaults__ or {}, "timeout", 2.0)
     monkeypatch.setattr(agents, "FREEZE_SECONDS", 1.0)
     monkeypatch.setattr(agents, "THAW_SECONDS", 1.0)
 
@@ -159,7 +159,7 @@ def test_agent_that_answers(machine: Node, agent: FakeAgent) -> None:
     ids=["refuses", "hangs", "hangs for ever"],
 )
 def test_agent_that_does_not_freeze(
-    agent_that: dict[str, tuple[str, ...]], why: str, running: Node, impatient: None
+    agent_that: dict[str, Any], why: str, running: Node, impatient: None
 ) -> None:
     agent = FakeAgent(running, **agent_that)
     ended = running.start(*RUN).wait()
