@@ -19,16 +19,18 @@ from helpers import guests  # noqa: E402
 from helpers.agent import FakeAgent  # noqa: E402
 from helpers.domains import DomainNode, Libvirtd  # noqa: E402
 from helpers.node import Node  # noqa: E402
+from helpers.process import Child  # noqa: E402
 
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    """A node without guests."""
+    """A node without guests; no process of the test outlives it."""
     # Not tmp_path: sockets need short paths.
     root = Path(tempfile.mkdtemp(prefix="e2e-"))
-    # The users of unprivileged containers have to get through.
+    # The users of unprivileged containers get through, as they do to /var/lib.
     root.chmod(0o711)
     yield Node(root)
+    Child.end_all()
     shutil.rmtree(root)
 
 

@@ -30,7 +30,6 @@ from helpers.node import Node
 SILENT = SilentReporter()
 # A freeze that fails does not fail the backup.
 ENDINGS = {KILL: (-signal.SIGKILL,), TERM: (1,), FAIL: (3, 0)}
-PIECE = "piece of the archive"
 
 Check = Callable[[], None]
 
@@ -50,12 +49,16 @@ def trace(node: Node, argv: tuple[str, ...]) -> list[str]:
 
 
 def at_each_step(node: Node, action: str, argv: tuple[str, ...], check: Check, steps: str = "") -> None:
-    """Run a command again and again, each time stopped one step later; only at the steps that the pattern finds."""
+    """Run a command again and again, each time stopped one step later; only at the steps that the pattern finds.
+
+    Of steps with the same name the first and the last one are taken; only the first one when the command is not killed.
+    """
     problems = []
     names = trace(node, argv)
     check()
     for number, name in enumerate(names, 1):
-        if not re.search(steps, name) or names[number - 2] == name == PIECE:
+        again, comes_again = name in names[: number - 1], name in names[number:]
+        if not re.search(steps, name) or (again and (comes_again or action != KILL)):
             continue
         ended = node.start(*argv, fault=Fault(action, number)).wait()
         try:

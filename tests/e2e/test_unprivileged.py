@@ -6,34 +6,34 @@
 
 from __future__ import annotations
 
-import os
+import ctypes
 import subprocess
 from pathlib import Path
 from typing import Iterator
 
 import pytest
+from engine.cli import main
 from helpers import guests
 from helpers.guests import CT, goes_on, tree
 from helpers.node import Node
+from helpers.process import Child, Ended
 
 SHIFT = 100000
 MAP = f"root:{SHIFT}:65536\n"
+CLONE_NEWNS = 0x20000
 MAPS = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 
 @pytest.fixture(scope="module")
 def id_maps() -> Iterator[None]:
-    """What root may map; files that do not say so get another line for the time of these tests."""
-    before = {path: path.read_text(encoding="utf-8") if path.exists() else None for path in MAPS}
-    for path, text in before.items():
-        if MAP not in (text or ""):
-            path.write_text((text or "") + MAP, encoding="utf-8")
+    """What root may map; files that do not say so get a line for the time of these tests."""
+    added = [path for path in MAPS if MAP not in (path.read_text(encoding="utf-8") if path.exists() else "")]
+    for path in added:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(MAP)
     yield
-    for path, text in before.items():
-        if text is None:
-            path.unlink()
-        else:
-            path.write_text(text, encoding="utf-8")
+    for path in added:
+        path.write_text(path.read_text(encoding="utf-8").replace(MAP, "", 1), encoding="utf-8")
 
 
 @pytest.fixture
@@ -70,34 +70,31 @@ def test_round_trip(mode: str, shifted: Node) -> None:
     assert shifted.leftovers() == []
 
 
-@pytest.fixture
-def no_id_maps(tmp_path: Path) -> Iterator[None]:
-    """Root may map nothing: empty files lie over those of the system."""
-    empty = tmp_path / "empty"
+def without_id_maps(node: Node, *args: str) -> Ended:
+    """A command where root may map nothing: in its own mount namespace empty files lie over those of the system."""
+    empty = node.root / "empty"
     empty.touch()
-    for path in MAPS:
-        path.touch()
-        subprocess.run(["mount", "--bind", empty, path], check=True)
-    yield
-    for path in MAPS:
-        subprocess.run(["umount", path], check=True)
-        if os.path.getsize(path) == 0:
-            path.unlink()
+
+    def work() -> int:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        for path in MAPS:
+            subprocess.run(["mount", "--bind", empty, path], check=True)
+        return main(["--root", str(node.root), "--node", "n1", *args])
+
+    return Child(work).wait()
 
 
-def test_root_may_not_map_ids(node: Node, no_id_maps: None) -> None:
+def test_root_may_not_map_ids(node: Node, id_maps: None) -> None:
     guests.make_container(node, owner=SHIFT)
-    for argv, status in (
-        (("guest", "start", str(CT)), 1),
-        (("run", str(CT), "--storage", "backup"), 3),
-    ):
-        complaint = node.refused(*argv, status=status)
-        assert "/etc/subuid" in complaint
-        assert f"root:{SHIFT}:65536" in complaint
-    config = node.config(CT, "lxc")
-    config.write_text(config.read_text(encoding="utf-8").replace("unprivileged: 1\n", ""), encoding="utf-8")
+    remedy = f"hint: add the line {MAP.strip()} to /etc/subuid and /etc/subgid"
+    for argv, status in ((("guest", "start", str(CT)), 1), (("run", str(CT), "--storage", "backup"), 3)):
+        ended = without_id_maps(node, *argv)
+        assert (ended.status, ended.err.splitlines()[-1]) == (status, remedy)
+        assert node.leftovers() == []
     node.call("run", str(CT), "--storage", "backup")
-    complaint = node.refused("restore", "backup:latest/101", "201", "--unprivileged", "1", status=1)
-    assert f"root:{SHIFT}:65536" in complaint
+    ended = without_id_maps(node, "restore", "backup:latest/101", "201")
+    assert (ended.status, ended.err.splitlines()[-1]) == (1, remedy)
+    assert node.leftovers() == []
     assert not node.config(201, "lxc").exists()
     assert not (node.images / "201").exists()

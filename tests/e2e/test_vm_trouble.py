@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""VMs whose QEMU or agent is absent, busy, deaf or dies."""
+"""VMs whose QEMU cannot be reached, is busy, stands still, or dies."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Iterator
 
 import pytest
-from engine.guests.qemu import agent as agents
 from engine.guests.qemu.launcher import Sockets
 from engine.guests.qemu.qmp import QmpClient
 from helpers import guests
-from helpers.agent import FakeAgent
 from helpers.faults import HOLD, Fault
 from helpers.guests import VM, Monitor, goes_on
 from helpers.node import Node
 from helpers.process import wait_for
-from helpers.vms import back_up, set_config
+from helpers.vms import back_up
 
 RUN = ("run", str(VM), "--storage", "backup")
 
@@ -38,8 +35,6 @@ def running(machine: Node) -> Iterator[Node]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(QmpClient.__init__.__kwdefaults__ or {}, "timeout", 2.0)
-    monkeypatch.setattr(agents, "FREEZE_SECONDS", 1.0)
-    monkeypatch.setattr(agents, "THAW_SECONDS", 1.0)
 
 
 def sockets(node: Node) -> Sockets:
@@ -125,28 +120,6 @@ def test_nbd_server_of_somebody_else(running: Node) -> None:
         assert other.recv(8) == b"NBDMAGIC"
     with Monitor(running) as monitor:
         monitor.execute("nbd-server-stop")
-
-
-def test_agent_that_nobody_installed(machine: Node) -> None:
-    set_config(machine, "agent: 1")
-    guests.start(machine, VM)
-    began = time.monotonic()
-    guest = back_up(machine)
-    assert (guest["status"], guest["timings"]["guest_frozen"]) == ("ok", False)
-    assert any("no answer within 3 s" in warning for warning in guest["warnings"])
-    assert time.monotonic() - began < 20
-    goes_on(machine, VM)
-
-
-def test_agent_that_answers(machine: Node, agent: FakeAgent) -> None:
-    guest = back_up(machine)
-    assert guest["timings"]["guest_frozen"] is True
-    assert guest["timings"]["freeze_seconds"] < 5
-    assert agent.asked().count("guest-fsfreeze-freeze") == 1
-    assert not agent.frozen()
-    back_up(machine, "--mode", "suspend")
-    assert agent.asked().count("guest-fsfreeze-freeze") == 1
-    goes_on(machine, VM)
 
 
 def test_a_pause_that_was_not_ours_is_kept(running: Node) -> None:

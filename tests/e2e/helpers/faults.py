@@ -29,7 +29,7 @@ KILL, TERM, HOLD, FAIL, NOTE = "kill", "term", "hold", "fail", "note"
 """Die at once; get a SIGTERM; stand still until told to go on; get an error although the step was made; or nothing."""
 
 _LOOKING = ("query-", "qom-get", "qom-list", "guest-sync", "guest-ping")
-_HARMLESS = ("lxc-info",)
+_HARMLESS = ("ionice", "lxc-info")
 _LIBVIRT = (
     "abortJob",
     "backupBegin",

@@ -58,6 +58,7 @@ class Node:
         self.root = root
         self.dump = root / "backup" / "dump"
         self.images = root / "local" / "images"
+        self._pids: list[int] = []
         self.host = Host("n1", Paths.under(str(root)))
         for folder in ("etc/lxc", "etc/qemu-server", "local", "disk"):
             (root / folder).mkdir(parents=True)
@@ -66,7 +67,9 @@ class Node:
     def start(self, *args: str, fault: Fault | None = None) -> Child:
         """Begin one command in a process of its own."""
         argv = ["--root", str(self.root), "--node", "n1", *args]
-        return Child(lambda: main(argv), fault)
+        child = Child(lambda: main(argv), fault)
+        self._pids.append(child.pid)
+        return child
 
     def call(self, *args: str, status: int = 0) -> str:
         """Output of a command that must end with that exit status; its complaints when that is not 0."""
@@ -103,6 +106,7 @@ class Node:
     def leftovers(self) -> list[str]:
         """Everything that no run may leave: journals, unfinished files, snapshots, sockets, mounts, processes."""
         found = [str(path) for pattern in _LEFT for path in self.root.glob(pattern)]
+        found += [str(path) for pid in self._pids for path in Path("/var/tmp").glob(f"vzdumptmp{pid}_*")]
         own = (f"{self.root}/local", f"{self.root}/disk")
         found += [path for path in mounts_below(str(self.root)) if path not in own]
         # Programs whose run was killed need a moment to notice.

@@ -13,7 +13,7 @@ import tempfile
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 from helpers.faults import Fault
 
@@ -39,6 +39,8 @@ class Ended:
 class Child:
     """A process that does ``work`` and exits with what it returns."""
 
+    living: ClassVar[list[Child]] = []
+
     def __init__(self, work: Callable[[], int], fault: Fault | None = None) -> None:
         self._out, self._err, self._step = map(tempfile.TemporaryFile, ["w+b"] * 3)
         sys.stdout.flush()
@@ -47,6 +49,14 @@ class Child:
         self.pid = os.fork()
         if self.pid == 0:
             self._child(work, fault)
+        self.living.append(self)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End what a failed test left."""
+        for child in list(cls.living):
+            child.send(signal.SIGKILL)
+            child.wait()
 
     def wait(self, seconds: float = 120) -> Ended:
         """Its end.
@@ -71,7 +81,7 @@ class Child:
             if pid and os.WIFSTOPPED(status):
                 return self._text(self._step)
             if pid:
-                self._status = os.waitstatus_to_exitcode(status)
+                self._end(status)
                 raise AssertionError(f"ended with {self._status}: {self._text(self._out)}{self._text(self._err)}")
             assert time.monotonic() < deadline, "it did not come to the step"
             time.sleep(0.005)
@@ -85,8 +95,12 @@ class Child:
     def _reap(self, flags: int) -> bool:
         pid, status = os.waitpid(self.pid, flags)
         if pid:
-            self._status = os.waitstatus_to_exitcode(status)
+            self._end(status)
         return bool(pid)
+
+    def _end(self, status: int) -> None:
+        self._status = os.waitstatus_to_exitcode(status)
+        self.living.remove(self)
 
     def _child(self, work: Callable[[], int], fault: Fault | None) -> None:
         status = 70

@@ -15,6 +15,7 @@ from typing import Any, Sequence
 from ..errors import GuestError
 from ..formats.cttar import CONFIG_MEMBER, FIREWALL_MEMBER, NATIVE_MEMBER, create_argv
 from ..guests.lxc.guest import LxcGuest
+from ..guests.lxc.idmaps import idmap_hint
 from ..rules.excludes import Pattern
 from ..stream.pump import pump_fd
 from ..system.files import write_atomic
@@ -88,7 +89,8 @@ class CapturedContainer:
                 last = errors.read()[-2000:].decode("utf-8", "replace").strip()
                 raise GuestError(
                     f"cannot archive container {self.vmid}: tar ended with status {status}: {last}",
-                    hint="the files named above could not be read; nothing of this archive is kept",
+                    hint=idmap_hint(self.idmaps)
+                    or "the files named above could not be read; nothing of this archive is kept",
                 )
         return {}
 

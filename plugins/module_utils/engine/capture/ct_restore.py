@@ -13,6 +13,7 @@ from typing import Protocol, Sequence
 from ..errors import GuestError, IntegrityError
 from ..formats.cttar import extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
+from ..guests.lxc.idmaps import idmap_hint
 from ..stream.pump import feed
 from ..system.process import bound, command_env
 from ..system.report import Reporter
@@ -118,6 +119,6 @@ def extract_ct(
             guard.finish()
         raise GuestError(
             f"cannot unpack the archive to {rootdir}: tar ended with status {status}: {last}",
-            hint="check space and quota there; ignore_unpack_errors keeps what could be unpacked",
+            hint=idmap_hint(idmaps) or "check space and quota there; ignore_unpack_errors keeps what could be unpacked",
         )
     report.warn(f"tar ended with status {status}, what could be unpacked is kept: {last}")

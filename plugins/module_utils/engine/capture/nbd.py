@@ -174,12 +174,10 @@ class NbdExport:
             yield
         except (self._error, OSError) as exc:
             # QEMU answers so when it gave up the snapshot for the guest's sake.
-            lost = getattr(exc, "errno", None) == "EINVAL"
-            hint = (
-                "the fleecing image could not take what the guest overwrote: is its storage full, or slow?"
-                if lost
-                else ""
-            )
+            if getattr(exc, "errno", None) == "EINVAL":
+                hint = "the fleecing image could not take what the guest overwrote: is its storage full, or slow?"
+            else:
+                hint = "look whether the program that serves the disk (QEMU, qemu-storage-daemon) crashed: dmesg"
             raise ProtocolError(f"cannot {what} {self._label}: {exc}", hint=hint) from exc
 
 

@@ -17,6 +17,7 @@ from ...system.files import write_atomic
 from ...system.host import Host
 from ...system.process import run
 from ..model import GuestInfo, Resolve
+from .idmaps import idmap_hint
 from .render import idmaps, mounted, place, render, shift, source
 from .tools import FREEZE_SECONDS, LxcTools
 
@@ -61,7 +62,10 @@ class LxcGuest:
         if self.status() != "stopped":
             raise GuestError(f"cannot start container {self.info.vmid}: it is {self.status()}")
         self._prepare()
-        self._lxc.start()
+        try:
+            self._lxc.start()
+        except GuestError as exc:
+            raise GuestError(exc.message, hint=idmap_hint(self.idmaps()) or exc.hint) from exc
 
     def _prepare(self) -> None:
         """Render the native config, with the root at hand because it depends on what init is there."""
