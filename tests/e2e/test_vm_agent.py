@@ -47,7 +47,7 @@ def running(machine: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
 def test_ill_before_the_instant(
     running: Node, ill: dict[str, tuple[str, ...]], frozen: bool, warning: str, thaws: bool
 ) -> None:
-    fake = FakeAgent(running, **ill)
+    fake = FakeAgent(running, refuses=ill.get("refuses", ()), ignores=ill.get("ignores", ()))
     guest = back_up(running)
     fake.close()
     assert guest["status"] == "ok"

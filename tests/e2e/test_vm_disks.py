@@ -135,15 +135,26 @@ def test_uefi_and_tpm(machine: Node) -> None:
     machine.call("guest", "start", str(VM))
     for guest in (stopped, back_up(machine)):
         folder = restored(machine, guest)
-        efi = folder / "vm-200-disk-0.raw"
-        assert efi.stat().st_size == 540672
-        assert efi.read_bytes()[:32] == variables[:32]
+        copy = folder / "vm-200-disk-0.raw"
+        assert copy.stat().st_size == 540672
+        assert copy.read_bytes()[:32] == variables[:32]
     # The firmware and the TPM take what was restored.
     machine.call("guest", "stop", str(VM), "--force")
     set_config(machine, without=("args",))
     machine.call("guest", "start", str(TWIN))
     assert machine.status(TWIN) == "running"
     machine.call("guest", "stop", str(TWIN), "--force")
+
+
+def test_a_tpm_starts_again_with_its_guest(machine: Node) -> None:
+    state = raw(machine, "vm-100-disk-2.raw", bytes(4 << 20))
+    set_config(machine, f"tpmstate0: {state},version=v2.0,size=4M")
+    guests.start(machine, VM)
+    for _ in range(3):
+        guest = back_up(machine, "--mode", "stop")
+        assert guest["status"] == "ok", guest["error"]
+        guests.goes_on(machine, VM)
+        wait_for(lambda: "up" in guests.console(machine), "the VM to boot again")
 
 
 def test_a_disk_that_changes_during_the_copy(machine: Node) -> None:
