@@ -109,7 +109,7 @@ def test_a_target_that_stands_still(machine: Node) -> None:
     """Nothing of the engine moves; the guest writes as if there were no backup."""
     guests.start(machine, VM)
     with held(machine, COPYING) as child:
-        for _ in range(3):
+        for _step in range(3):
             writes_on(machine)
         child.send(signal.SIGKILL)
         assert child.wait().status == -signal.SIGKILL

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from helpers.faults import Fault
 from helpers.guests import VM, Monitor
 from helpers.node import Node
 from helpers.process import Child, wait_for
+from tests.lab.image import boot_files
 
 _CLONE_NEWNS = 0x20000
 # KVM that is there but does not work makes libvirtd wait for a minute with each definition.
@@ -57,7 +59,7 @@ DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qe
       <driver name='qemu' type='qcow2'/><source file='{images}/vm-{vmid}-disk-0.qcow2'/><target dev='sda' bus='scsi'/><boot order='1'/>
     </disk>
     <disk type='file' device='disk'>
-      <driver name='qemu' type='raw'{thread}/><source file='{images}/vm-{vmid}-disk-1.raw'/><target dev='vda' bus='virtio'/><boot order='2'/>
+      <driver name='qemu' type='raw'/><source file='{images}/vm-{vmid}-disk-1.raw'/><target dev='vda' bus='virtio'/><boot order='2'/>
     </disk>
     <controller type='scsi' model='virtio-scsi'/>
     <serial type='pty'><log file='{console}' append='off'/></serial>
@@ -84,12 +86,12 @@ class Libvirtd:
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _DAEMON, "libvirtd", str(folder)]
         with (folder / "daemon.log").open("wb") as log:
             self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._space = f"/proc/{self._daemon.pid}/ns/mnt"
+        self.space = f"/proc/{self._daemon.pid}/ns/mnt"
         wait_for(lambda: (folder / "run" / "libvirt-sock").exists(), "libvirtd", 60)
 
     def call(self, *argv: str, check: bool = True) -> str:
         """Output of a command that runs where the daemon does."""
-        command = ["nsenter", f"--mount={self._space}", *argv]
+        command = ["nsenter", f"--mount={self.space}", *argv]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -99,7 +101,7 @@ class Libvirtd:
 
     def enter(self) -> None:
         """Go where the daemon runs; for processes with one thread."""
-        fd = os.open(self._space, os.O_RDONLY)
+        fd = os.open(self.space, os.O_RDONLY)
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.setns(fd, _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
         os.close(fd)
@@ -146,24 +148,48 @@ class DomainNode(Node):
         return str(next(guest["name"] for guest in self.json("guests") if guest["vmid"] == vmid))
 
 
-def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "", thread: str = "") -> None:
+def make_system(node: DomainNode) -> None:
+    """A stopped domain with an operating system, an agent, and a file system on each disk."""
+    kernel, initrd = boot_files()
+    for name in (kernel, initrd):
+        # The cache is closed to QEMU's user.
+        shutil.copy(name, node.root)
+    folder = node.images / str(VM)
+    folder.mkdir(parents=True)
+    raw, plain = folder / f"vm-{VM}-disk-1.raw", folder / "plain"
+    for path, size in ((plain, "64M"), (raw, "32M")):
+        subprocess.run(["mkfs.ext4", "-q", "-F", path, size], check=True)
+    target = folder / f"vm-{VM}-disk-0.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", plain, target], check=True)
+    plain.unlink()
+    firmware = (
+        f"<kernel>{node.root}/{os.path.basename(kernel)}</kernel><initrd>{node.root}/{os.path.basename(initrd)}</initrd>"
+        "<cmdline>console=ttyS0 quiet</cmdline>"
+    )
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    text = (
+        _xml(node, "machine", firmware).replace(">32</memory>", ">128</memory>").replace("<serial", f"{channel}<serial")
+    )
+    _define(node, text)
+
+
+def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "") -> None:
     """A stopped domain with the same disks and the same system as the VM of other tests."""
     guests.make_vm(node)
     node.config(VM, "qemu").unlink()
-    run = Path(node.host.paths.qemu_run)
-    run.mkdir(parents=True, exist_ok=True)
+    _define(node, _xml(node, name, firmware))
+
+
+def _xml(node: DomainNode, name: str, firmware: str) -> str:
+    console = Path(node.host.paths.qemu_run) / f"{VM}.serial.log"
+    images = node.images / str(VM)
+    return DOMAIN.format(name=name, vmid=VM, root=node.root, images=images, console=console, firmware=firmware)
+
+
+def _define(node: DomainNode, text: str) -> None:
+    Path(node.host.paths.qemu_run).mkdir(parents=True, exist_ok=True)
     xml = node.root / "domain.xml"
-    xml.write_text(
-        DOMAIN.format(
-            name=name,
-            vmid=VM,
-            root=node.root,
-            images=node.images / str(VM),
-            console=run / f"{VM}.serial.log",
-            firmware=firmware,
-            thread=thread,
-        )
-    )
+    xml.write_text(text)
     node.daemon.virsh("define", str(xml))
 
 

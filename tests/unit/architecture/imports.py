@@ -13,8 +13,8 @@ from typing import Iterator, NamedTuple
 COLLECTION = "ansible_collections.holdfast.virt.plugins."
 PURE_ROOMS = {"rules", "settings", "formats", "errors"}
 PURE_LIBRARIES = {
-    "__future__", "array", "bisect", "dataclasses", "datetime", "functools", "hashlib", "itertools", "re", "shlex",
-    "struct", "typing", "urllib.parse", "xml.etree.ElementTree", "zlib", "zoneinfo",
+    "__future__", "array", "bisect", "dataclasses", "datetime", "functools", "hashlib", "itertools", "json", "re",
+    "shlex", "struct", "typing", "urllib.parse", "xml.etree.ElementTree", "yaml", "zlib", "zoneinfo",
 }  # fmt: skip
 """Computes only: no files, processes, network or clock."""
 

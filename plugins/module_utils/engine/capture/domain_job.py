@@ -125,7 +125,10 @@ def _job_socket(handle: Any) -> str | None:
 
 def _end(handle: Any, label: str, running: bool) -> None:
     """:param running: the guest ran before the job, and shall not stay paused because of it."""
-    handle.abortJob()
+    libvirt = load_libvirt()
+    # A job that ends already refuses this.
+    with contextlib.suppress(libvirt.libvirtError):
+        handle.abortJob()
     deadline = time.monotonic() + _END_SECONDS
     while True:
         # QEMU gives the job up at once, but libvirt may notice late (30 s when an agent connected meanwhile).
@@ -135,7 +138,10 @@ def _end(handle: Any, label: str, running: bool) -> None:
         if not present:
             return
         if time.monotonic() > deadline:
-            raise GuestError(f"the backup job of {label} does not end within {_END_SECONDS} s")
+            raise GuestError(
+                f"the backup job of {label} does not end within {_END_SECONDS} s",
+                hint="look whether libvirtd answers: virsh domjobinfo NAME; then virsh domjobabort NAME",
+            )
         time.sleep(0.1)
 
 

@@ -19,6 +19,7 @@ from ..errors import ConfigError
 from ..system.files import read_text, write_atomic
 from ..system.host import Host
 from ..system.locks import hold
+from .model import GuestInfo
 
 _FIRST, _COUNT = 100_000_000, 900_000_000
 
@@ -40,6 +41,16 @@ def stable_vmids(host: Host, identities: Iterable[str]) -> dict[str, int]:
                 known[identity] = _choose(identity, set(known.values()))
         write_atomic(host.paths.vmids, json.dumps(known, indent=2, sort_keys=True) + "\n")
     return {identity: known[identity] for identity in wanted}
+
+
+def placeholder(kind: str, name: str, where: str) -> GuestInfo:
+    """Stands in the list of guests for what cannot be listed: it cannot be opened either, and that tells why.
+
+    So it does not keep the others from being backed up, and is not passed over in silence.
+
+    :param where: the definition that cannot be used.
+    """
+    return GuestInfo(kind, _choose(f"{kind}:{where}", set()), name, (), "", False, where)
 
 
 def _choose(identity: str, taken: set[int]) -> int:

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 
-from ..errors import IntegrityError, StorageError, UsageError
+from ..errors import HoldfastError, IntegrityError, StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
@@ -107,9 +108,7 @@ def read_contents(archive: Archive, kind: str) -> Contents:
         configs, devices = inspect(source)
     blobs = dict(configs)
     if "qemu-server.conf" not in blobs:
-        raise IntegrityError(
-            f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
-        )
+        raise IntegrityError("it holds no qemu-server.conf", hint="it was not made by a VM backup")
     return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
 
 
@@ -155,7 +154,12 @@ def taken_macs(host: Host) -> list[str]:
     """MAC addresses of all guests of this node."""
     from .guests import list_guests
 
-    return [mac for info in list_guests(host) for mac in macs_in(existing_text(host, info))]
+    found: list[str] = []
+    for info in list_guests(host):
+        # A guest that cannot be read is no reason against restoring another.
+        with contextlib.suppress(HoldfastError):
+            found += macs_in(existing_text(host, info))
+    return found
 
 
 def settle(

@@ -12,14 +12,14 @@ import os
 import time
 from typing import Any, Iterator, Mapping
 
-from ...errors import GuestError
+from ...errors import GuestError, HoldfastError
 from ...settings.domain_config import domain_config
 from ...settings.domain_xml import Domain, DomainDisk, parse_domain
 from ...settings.guest_config import GuestConfig
 from ...system.host import Host
 from ...system.undo import Handler
 from ..model import GuestInfo
-from ..vmids import stable_vmids
+from ..vmids import placeholder, stable_vmids
 from .connection import connect, find_domain, libvirt_errors, libvirt_settings, load_libvirt
 
 RESUME = "libvirt.resume"
@@ -38,10 +38,14 @@ _ASK_AGAIN_SECONDS = 10.0
 
 
 def list_domains(host: Host) -> list[GuestInfo]:
-    """Every domain of this node's libvirt, by id; none when libvirt is not used here.
+    """Every domain of this node's libvirt, by id; none when libvirt is not used, a placeholder when it cannot."""
+    try:
+        return _domains(host)
+    except HoldfastError:
+        return [placeholder("libvirt", "libvirt", host.paths.libvirt_conf)]
 
-    :raises GuestError: libvirt does not answer.
-    """
+
+def _domains(host: Host) -> list[GuestInfo]:
     settings = libvirt_settings(host)
     if settings is None:
         return []

@@ -14,7 +14,7 @@ import tempfile
 import time
 from typing import Any, Iterable, Mapping, Sequence
 
-from ...errors import ConfigError, GuestError
+from ...errors import ConfigError, GuestError, HoldfastError
 from ...settings.adopted import Adopted, parse_adopted
 from ...settings.guest_config import GuestConfig
 from ...system.files import read_text
@@ -22,6 +22,7 @@ from ...system.host import Host
 from ...system.process import command_env, describe
 from ...system.undo import Handler
 from ..model import GuestInfo, ResolvedVolume
+from ..vmids import placeholder
 from .blocks import BlockDevice, find_devices
 from .guest import SHUTDOWN_SECONDS, QemuGuest
 from .launcher import Sockets
@@ -35,10 +36,7 @@ _SCSI = {"virtio-scsi-pci": "virtio-scsi-pci", "lsi53c895a": "lsi", "pvscsi": "p
 
 
 def list_adopted(host: Host) -> list[GuestInfo]:
-    """Every VM defined in ``guests.d``, by id.
-
-    :raises ConfigError: a definition cannot be understood.
-    """
+    """Every VM defined in ``guests.d``, by id; a placeholder for a definition that cannot be understood."""
     try:
         names = os.listdir(host.paths.adopted_guests)
     except FileNotFoundError:
@@ -48,7 +46,11 @@ def list_adopted(host: Host) -> list[GuestInfo]:
         if not name.endswith(".yml") or name.startswith("."):
             continue
         path = os.path.join(host.paths.adopted_guests, name)
-        guest = read_adopted(path)
+        try:
+            guest = read_adopted(path)
+        except HoldfastError:
+            found.append(placeholder("adopted", name[: -len(".yml")], path))
+            continue
         tags = tuple(filter(None, re.split(r"[;,\s]+", guest.config.get("tags") or "")))
         pool = guest.config.get("pool") or ""
         found.append(GuestInfo("adopted", guest.vmid, guest.name, tags, pool, False, path))
