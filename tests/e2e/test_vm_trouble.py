@@ -181,24 +181,6 @@ def test_agent_that_does_not_freeze(
     assert running.leftovers() == []
 
 
-def test_agent_that_does_not_thaw(running: Node, impatient: None) -> None:
-    """The backup fails, because its guest may be frozen; whoever finds an agent that answers thaws it."""
-    agent = FakeAgent(running, ignores=("guest-fsfreeze-thaw",))
-    ended = running.start(*RUN).wait()
-    assert ended.status == 3
-    assert "the guest agent of VM 100 (machine)" in ended.err
-    assert agent.frozen()
-    agent.close()
-    config = running.config(VM, "qemu")
-    config.write_text(config.read_text(encoding="utf-8").replace("agent: 1\n", ""), encoding="utf-8")
-    better = FakeAgent(running)
-    running.call("heal")
-    assert not better.frozen()
-    assert running.leftovers() == []
-    goes_on(running, VM)
-    better.close()
-
-
 def test_a_pause_that_was_not_ours_is_kept(running: Node) -> None:
     with Monitor(running) as monitor:
         monitor.execute("stop")
