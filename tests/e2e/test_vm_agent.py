@@ -2,12 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Guest agents that are absent, hang, or die while the guest is frozen: the backup is made, a thaw is always sent."""
+"""Guest agents that are absent, refuse, hang or die: the backup is made all the same, and a thaw is always sent.
+
+What a well agent does is proved on a VM that has one; here a fake one takes its place on a real VM, to be ill.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Iterator
+import os
+from typing import Any, Iterator
 
 import pytest
 from engine.guests.qemu import agent
@@ -17,7 +21,7 @@ from helpers.guests import VM
 from helpers.node import Node
 from helpers.vms import back_up, set_config
 
-THAW, STATUS = "guest-fsfreeze-thaw", "guest-fsfreeze-status"
+FREEZE, THAW, STATUS = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw", "guest-fsfreeze-status"
 
 
 @pytest.fixture
@@ -30,14 +34,24 @@ def running(machine: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     guests.goes_on(machine, VM)
 
 
-def test_hangs_before_the_instant(running: Node) -> None:
-    fake = FakeAgent(running, ignores=(STATUS,))
+@pytest.mark.parametrize(
+    ("ill", "frozen", "warning", "thaws"),
+    [
+        ({}, True, "", True),
+        ({"refuses": (FREEZE,)}, False, "are not frozen, the backup goes on without", True),
+        ({"ignores": (FREEZE,)}, False, "are not frozen, the backup goes on without", True),
+        ({"ignores": (STATUS,)}, False, "are not frozen, the backup goes on without", False),
+    ],
+    ids=["well", "refuses", "hangs", "hangs before"],
+)
+def test_ill_before_the_instant(running: Node, ill: dict[str, Any], frozen: bool, warning: str, thaws: bool) -> None:
+    fake = FakeAgent(running, **ill)
     guest = back_up(running)
     fake.close()
-    assert guest["timings"]["guest_frozen"] is False
-    assert ["are not frozen, the backup goes on without" in text for text in guest["warnings"]] == [True]
-    # Nothing was frozen, so there is nothing to thaw.
-    assert THAW not in fake.asked()
+    assert guest["status"] == "ok"
+    assert guest["timings"]["guest_frozen"] is frozen
+    assert [warning in text for text in guest["warnings"]] == ([True] if warning else [])
+    assert (THAW in fake.asked()) is thaws
 
 
 def test_frozen_by_somebody_else(running: Node) -> None:
@@ -52,7 +66,7 @@ def test_frozen_by_somebody_else(running: Node) -> None:
 
 def test_dies_while_the_guest_is_frozen(running: Node) -> None:
     """The archive is good; what may still be frozen is thawed by the next run, when the agent is back."""
-    fake = FakeAgent(running, dies_at=(THAW,))
+    fake = FakeAgent(running, dies_at=THAW)
     ended = running.start("run", str(VM), "--storage", "backup", "--json").wait()
     fake.close()
     assert ended.status == 0
@@ -82,3 +96,11 @@ def test_absent_or_not_wanted(running: Node) -> None:
         assert (guest["timings"]["guest_frozen"], guest["warnings"]) == (False, [])
         with open(guest["log"], encoding="utf-8") as log:
             assert "the agent or its freeze option is disabled" in log.read()
+
+
+def test_neither_pausing_nor_stopping_asks_for_a_freeze(running: Node) -> None:
+    fake = FakeAgent(running)
+    guest = back_up(running, "--mode", "suspend")
+    fake.close()
+    assert (guest["timings"]["guest_frozen"], guest["timings"]["freeze_seconds"], fake.asked()) == (False, None, [])
+    assert os.path.exists(guest["path"])

@@ -29,11 +29,11 @@ class FakeAgent:
     The VM must have been started without an agent; its config gets one now.
 
     :param refuses: commands that are answered with an error; :param ignores: commands that are never answered.
-    :param dies_at: commands after which nothing is answered any more.
+    :param dies_at: the command after which nothing is answered any more.
     """
 
     def __init__(
-        self, node: Node, *, refuses: tuple[str, ...] = (), ignores: tuple[str, ...] = (), dies_at: tuple[str, ...] = ()
+        self, node: Node, *, refuses: tuple[str, ...] = (), ignores: tuple[str, ...] = (), dies_at: str = ""
     ) -> None:
         self._node = node
         self._refuses = refuses
@@ -76,7 +76,7 @@ class FakeAgent:
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write(command + "\n")
         wait_for(self._guest_runs, "the guest to run")
-        if command in self._ignores or not set(self._dies_at).isdisjoint(self.asked()):
+        if command in self._ignores or self._dies_at in self.asked():
             return b""
         if command in self._refuses:
             return b'{"error": {"class": "GenericError", "desc": "the fake agent refuses"}}\n'
