@@ -33,7 +33,7 @@ XML = """<domain type='qemu'>
 
 
 def main(folder: str, mib: int, threads: int, rounds: int) -> None:
-    sys.path.insert(0, str(REPOSITORY / "tests" / "e2e"))
+    sys.path[:0] = [str(REPOSITORY / "tests" / "e2e"), str(REPOSITORY)]
     from helpers.domains import Libvirtd
 
     root = Path(folder)
