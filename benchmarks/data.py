@@ -70,10 +70,12 @@ def tree(root: str, size: int) -> None:
         folder = os.path.join(root, f"d{number % 97}", f"e{number % 11}")
         os.makedirs(folder, exist_ok=True)
         length = int(min(rng.lognormvariate(9, 2.2), 64 * MIB))
-        piece = rng.choice(pieces)
+        piece = rng.choices(pieces, (5, 4, 2))[0]
+        turn = rng.randrange(len(piece))
         with open(os.path.join(folder, f"f{number}"), "wb") as file:
-            for at in range(0, length, len(piece)):
-                file.write(piece[: min(len(piece), length - at)])
+            while file.tell() < length:
+                file.write(piece[turn : turn + length - file.tell()])
+                turn = 0
         if number % 20 == 0:
             os.symlink(f"../f{number}", os.path.join(folder, f"l{number}"))
         made += length + 512

@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Callable
 
 #: MiB that no process of the engine may exceed.
 MEMORY_AIM = 256
@@ -53,7 +53,7 @@ class Step:
         result = self.run()
         own = f", engine {result.own:.0f} MiB" if result.own else ""
         say(
-            f"   {self.name:42} {result.seconds:6.2f} s, processors {result.busy:6.2f} s,"
+            f"   {self.name:16} {result.seconds:6.2f} s, processors {result.busy:6.2f} s,"
             f" largest process {result.largest:.0f} MiB{own}"
         )
         return result
@@ -110,30 +110,21 @@ def compare(what: str, rounds: int, aim: float, ours: Step, theirs: Step) -> Non
     """Measure both in turn; the median of the pairs' ratios counts, so that noise which lasts hits both sides."""
     say(f"== {what}")
     pairs = [(ours.measure(), theirs.measure()) for _ in range(rounds)]
-    ratios = sorted(one.seconds / other.seconds for one, other in pairs)
-    ratio = statistics.median(ratios)
     left, right = ([pair[side] for pair in pairs] for side in (0, 1))
-    say(
-        f"   {what}: {ratio:.2f} of the time of {theirs.name}, {verdict(ratio, aim)}"
-        f" (single pairs {ratios[0]:.2f} to {ratios[-1]:.2f})"
-    )
-    say(
-        f"   medians {_median(left, 'seconds'):.2f} s against {_median(right, 'seconds'):.2f} s,"
-        f" processors {_median(left, 'busy'):.2f} s against {_median(right, 'busy'):.2f} s"
-    )
+    ratios = sorted(one.seconds / other.seconds for one, other in pairs)
+    busy = statistics.median(one.busy / other.busy for one, other in pairs)
+    ratio = statistics.median(ratios)
+    say(f"   {what}: {ratio:.2f} of the time of {theirs.name}, {verdict(ratio, aim)}")
+    say(f"      pairs from {ratios[0]:.2f} to {ratios[-1]:.2f}; {busy:.2f} of its processor time")
+    seconds = [statistics.median(one.seconds for one in side) for side in (left, right)]
+    say(f"      medians {seconds[0]:.2f} s against {seconds[1]:.2f} s")
     own, largest = max(one.own for one in left), max(one.largest for one in left)
-    say(
-        f"   peak memory of the engine {own:.0f} MiB, {verdict(own, MEMORY_AIM)}; largest processes"
-        f" {largest:.0f} MiB against {max(one.largest for one in right):.0f} MiB"
-    )
+    say(f"      peak memory of the engine {own:.0f} MiB, {verdict(own, MEMORY_AIM)}")
+    say(f"      largest processes {largest:.0f} MiB against {max(one.largest for one in right):.0f} MiB")
 
 
 def verdict(value: float, aim: float) -> str:
     return f"aim {aim:g} {'met' if value <= aim else 'MISSED'}"
-
-
-def _median(side: Sequence[Measured], what: str) -> float:
-    return statistics.median(float(getattr(one, what)) for one in side)
 
 
 class _Watch:

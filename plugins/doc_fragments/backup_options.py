@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options shared by M(holdfast.virt.backup_run) and M(holdfast.virt.backup_job)."""
+    """Options of backups, shared by the modules that make, declare or preset them."""
 
     DOCUMENTATION = r"""
 options:

@@ -24,13 +24,26 @@ options:
     type: bool
   exclude:
     description:
-      - Guests to leave out, by numeric id or by name. Implies O(all=true) unless O(pool) is given.
+      - Guests to leave out, by numeric id or by name. Implies O(all=true) unless O(pool), O(tags) or O(query) is given.
       - Excluding a guest that does not exist is harmless.
     type: list
     elements: str
   pool:
     description:
       - Back up the members of this resource pool, all of them. O(all) and O(exclude) have no effect beside it.
+    type: str
+  tags:
+    description:
+      - Back up the guests that have one of these tags, less those in O(exclude).
+    type: list
+    elements: str
+  query:
+    description:
+      - Back up the guests that this JMESPath query over the list of guests yields, less those in O(exclude). With
+        O(tags) a guest must also have one of these.
+      - Every guest has C(vmid), C(name), C(kind), C(tags), C(pool), C(node) and C(template). The query yields such
+        guests, or ids or names. Other results fail.
+      - Needs the Python library jmespath on the node (package C(python3-jmespath)).
     type: str
   node:
     description:

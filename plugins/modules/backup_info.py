@@ -22,8 +22,8 @@ options:
       - What to return.
     type: list
     elements: str
-    choices: [storages, jobs, guests, archives, runs]
-    default: [storages, jobs, guests, archives, runs]
+    choices: [storages, jobs, guests, archives, runs, coverage]
+    default: [storages, jobs, guests, archives, runs, coverage]
   storage:
     description:
       - Return archives of this storage only.
@@ -32,6 +32,11 @@ options:
     description:
       - Return archives of this guest only, by numeric id.
     type: int
+  max_age:
+    description:
+      - How old the newest good archive of a guest may be, for example V(26h) or V(7d). Guests with an older one are in
+        RV(coverage.stale). When unset, only those without any.
+    type: str
 seealso:
   - module: holdfast.virt.backup_run
 """
@@ -48,9 +53,17 @@ EXAMPLES = r"""
     vmid: 100
   register: backups
 
-- name: Complain about guests without a backup
+- name: Ask who is not taken care of
+  holdfast.virt.backup_info:
+    gather: [coverage]
+    max_age: 26h
+  register: backups
+
+- name: Complain about guests without a job or without a fresh backup
   ansible.builtin.assert:
-    that: backups.guests | selectattr('newest', 'none') | length == 0
+    that:
+      - backups.coverage.uncovered == []
+      - backups.coverage.stale == []
 
 - name: Go on without the list when a storage is not mounted
   block:
@@ -176,15 +189,36 @@ guests:
       description: Number of archives on all storages.
       type: int
     newest:
-      description: The newest archive; V(null) when there is none.
+      description: The newest good archive; V(null) when there is none.
       type: dict
     newest_age:
-      description: Age of the newest archive in seconds.
+      description: Age of that archive in seconds.
       type: int
     jobs:
       description: Enabled jobs that back it up.
       type: list
       elements: str
+coverage:
+  description: Who is not taken care of, and what runs next. Templates are left out.
+  returned: when asked for
+  type: dict
+  contains:
+    max_age:
+      description: The option O(max_age) in seconds.
+      type: int
+    uncovered:
+      description: Guests that no enabled job backs up, each with C(vmid), C(name), C(kind) and C(newest_age).
+      type: list
+      elements: dict
+    stale:
+      description: Guests whose newest good archive is older than O(max_age), or that have none, with the same keys.
+      type: list
+      elements: dict
+    next_runs:
+      description: The next run of every enabled job, the earliest first, each with C(job), C(time) and C(epoch).
+      type: list
+      elements: dict
+      sample: [{job: nightly, time: "2026-03-09T20:00:00Z", epoch: 1773086400}]
 archives:
   description: Archives.
   returned: when asked for
@@ -269,14 +303,14 @@ hint:
   type: str
 """
 
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host
 from ansible_collections.holdfast.virt.plugins.module_utils.support.module import finish
 from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import location_spec
 
-SUBJECTS = ["storages", "jobs", "guests", "archives", "runs"]
+SUBJECTS = ["storages", "jobs", "guests", "archives", "runs", "coverage"]
 
 
 def gather(module: AnsibleModule, host: Host) -> dict[str, Any]:
@@ -286,12 +320,13 @@ def gather(module: AnsibleModule, host: Host) -> dict[str, Any]:
     from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.requests import ArchiveFilter
 
     wanted = ArchiveFilter(module.params["storage"], module.params["vmid"])
-    readers = {
+    readers: dict[str, Callable[[], Any]] = {
         "storages": lambda: info.storages_info(host),
         "jobs": lambda: info.jobs_info(host),
         "guests": lambda: info.guests_info(host),
         "archives": lambda: [entry.to_dict() for entry in list_archives(host, wanted)],
         "runs": lambda: info.runs_info(host),
+        "coverage": lambda: info.coverage_info(host, module.params["max_age"]),
     }
     return {"changed": False, **{name: readers[name]() for name in module.params["gather"]}}
 
@@ -302,6 +337,7 @@ def main() -> None:
             "gather": {"type": "list", "elements": "str", "choices": SUBJECTS, "default": SUBJECTS},
             "storage": {"type": "str"},
             "vmid": {"type": "int"},
+            "max_age": {"type": "str"},
             **location_spec(),
         },
         supports_check_mode=True,

@@ -93,6 +93,14 @@ EXAMPLES = r"""
       keep_weekly: 4
     repeat_missed: true
 
+- name: Back up the guests with a tag every two hours, but not the one that is only a copy
+  holdfast.virt.backup_job:
+    id: gold
+    schedule: "*/2:00"
+    query: "[?contains(tags, 'gold') && kind == 'qemu']"
+    exclude: [mirror]
+    storage: nas
+
 - name: Show when a changed schedule would run
   holdfast.virt.backup_job:
     id: nightly

@@ -54,6 +54,14 @@ options:
     choices:
       - qemu
       - libvirt
+  volumes:
+    description:
+      - Places single volumes of a container differently, by their keys in the archived configuration (C(rootfs),
+        C(mp0)). Each value is a dictionary with any of V(storage), V(format) (V(raw) or V(subvol)) and V(size) (for
+        example V(8G)).
+      - Raw images and volumes of LVM need a size; it is taken from the archived configuration if that has one.
+    type: dict
+    default: {}
   force:
     description:
       - Replace the guest when it exists. It must be stopped.
@@ -92,7 +100,8 @@ options:
     type: bool
   ignore_unpack_errors:
     description:
-      - Go on when single files of a container cannot be created.
+      - Keep what can be unpacked of a container when files cannot be created, or when the archive is damaged. Members
+        that could reach outside the container are refused all the same.
     type: bool
     default: false
 seealso:
@@ -112,6 +121,16 @@ EXAMPLES = r"""
     archive: nas:backup/vzdump-lxc-105-2026_03_10-02_00_00.tar.zst
     vmid: 105
     start: true
+
+- name: Restore a container with its root on LVM-thin and its data on btrfs, as an unprivileged one
+  holdfast.virt.backup_restore:
+    archive: nas:latest/105
+    vmid: 905
+    storage: thin
+    volumes:
+      rootfs: {size: 16G}
+      mp0: {storage: tank, format: subvol}
+    unprivileged: true
 
 - name: Show what a restore would create
   holdfast.virt.backup_restore:
@@ -240,6 +259,7 @@ OPTIONS: dict[str, Any] = {
     "vmid": {"type": "int", "required": True},
     "storage": {"type": "str"},
     "kind": {"type": "str", "choices": ["qemu", "libvirt"]},
+    "volumes": {"type": "dict", "default": {}},
     "force": {"type": "bool", "default": False},
     "unique": {"type": "bool", "default": False},
     "start": {"type": "bool", "default": False},

@@ -35,14 +35,31 @@ options:
     default: present
   type:
     description:
-      - Kind of the storage. Cannot be changed later.
+      - Kind of the storage. Cannot be changed later. V(lvmthin) is a thin pool of LVM and V(zfspool) a ZFS pool or
+        dataset; both hold volumes of containers only.
     type: str
-    choices: [dir]
+    choices: [dir, lvmthin, zfspool]
     default: dir
   path:
     description:
       - Absolute directory of the storage. Needed when the storage is declared for the first time; cannot be changed
         later.
+    type: path
+  vgname:
+    description:
+      - Volume group of a storage of type V(lvmthin).
+    type: str
+  thinpool:
+    description:
+      - Thin pool of a storage of type V(lvmthin).
+    type: str
+  pool:
+    description:
+      - Pool or dataset of a storage of type V(zfspool).
+    type: str
+  mountpoint:
+    description:
+      - Where the dataset of a storage of type V(zfspool) is mounted, if that is not its name below the root directory.
     type: path
   content:
     description:
@@ -97,6 +114,14 @@ EXAMPLES = r"""
     name: nas
     path: /mnt/nas
     content: [backup]
+
+- name: Declare a thin pool for containers
+  holdfast.virt.backup_storage:
+    name: thin
+    type: lvmthin
+    vgname: vg0
+    thinpool: data
+    content: [rootdir]
 
 - name: Declare a disk that may be missing, with retention
   holdfast.virt.backup_storage:
@@ -158,8 +183,12 @@ from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import
 )
 
 OPTIONS: dict[str, Any] = {
-    "type": {"type": "str", "choices": ["dir"], "default": "dir"},
+    "type": {"type": "str", "choices": ["dir", "lvmthin", "zfspool"], "default": "dir"},
     "path": {"type": "path"},
+    "vgname": {"type": "str"},
+    "thinpool": {"type": "str"},
+    "pool": {"type": "str"},
+    "mountpoint": {"type": "path"},
     "content": {"type": "list", "elements": "str", "choices": CONTENTS},
     "nodes": {"type": "list", "elements": "str"},
     "disable": {"type": "bool"},

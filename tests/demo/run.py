@@ -22,12 +22,12 @@ sys.path.insert(0, os.path.join(REPOSITORY, "plugins", "module_utils"))
 
 from tests.demo.verify import verify_container, verify_machine  # noqa: E402
 from tests.integration.playbooks import environment, lab, playbook_command  # noqa: E402
-from tests.lab.laboratory import NODE, VM, Laboratory  # noqa: E402
+from tests.lab.laboratory import CT, NODE, VM, Laboratory  # noqa: E402
 
 TWINS = {100: 200, 101: 201, 102: 202}
 """The laboratory's guests and the ids under which they are restored."""
-MODES = {"suspend": 210, "stop": 220}
-"""Further modes in which the VM is backed up, and the ids under which it is restored from these backups."""
+MODES = {(VM, "suspend"): 210, (VM, "stop"): 220, (CT, "stop"): 221}
+"""Further modes in which guests are backed up, and the ids under which they are restored from these backups."""
 
 
 class Broken(Exception):
@@ -177,12 +177,12 @@ def demonstrate(root: str, scratch: str) -> None:
     shown = [
         (guest, twin, restore(playbooks, guest["vmid"], twin)) for guest, twin in zip(backup["guests"], TWINS.values())
     ]
-    for mode, twin in MODES.items():
+    for (vmid, mode), twin in MODES.items():
         options = {"mode": mode, "compress": "zstd"}
-        playbooks.play("backup", backup_vmid=[VM], backup_storage="backup", backup_force=True, backup_options=options)
+        playbooks.play("backup", backup_vmid=[vmid], backup_storage="backup", backup_force=True, backup_options=options)
         (guest,) = playbooks.last_run("backup")["guests"]
-        expect(guest["mode"] == mode, f"the VM was backed up in mode {guest['mode']}, not {mode}")
-        shown.append((guest, twin, restore(playbooks, VM, twin)))
+        expect(guest["mode"] == mode, f"guest {vmid} was backed up in mode {guest['mode']}, not {mode}")
+        shown.append((guest, twin, restore(playbooks, vmid, twin)))
     Laboratory(root).wait_until_writing(VM)
     report(root, shown)
 

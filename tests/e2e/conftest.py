@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Iterator
@@ -36,23 +35,13 @@ def box(node: Node) -> Iterator[Node]:
     """A node with a stopped container."""
     guests.make_container(node)
     yield node
-    switch_off(node, guests.CT)
+    guests.switch_off(node, guests.CT)
 
 
 @pytest.fixture
 def btrfs_box(node: Node) -> Iterator[Node]:
     """A node with a stopped container on btrfs."""
-    image, mounted = node.root / "btrfs.img", node.root / "local"
-    with image.open("wb") as stream:
-        stream.truncate(128 << 20)
-    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
-    try:
-        guests.make_container(node, subvolumes=True)
-        yield node
-        switch_off(node, guests.CT)
-    finally:
-        subprocess.run(["umount", mounted], check=True)
+    yield from guests.btrfs(node)
 
 
 @pytest.fixture
@@ -60,12 +49,7 @@ def machine(node: Node) -> Iterator[Node]:
     """A node with a stopped VM."""
     guests.make_vm(node)
     yield node
-    switch_off(node, guests.VM)
-
-
-def switch_off(node: Node, vmid: int) -> None:
-    node.call("heal")
-    node.call("guest", "stop", str(vmid), "--force")
+    guests.switch_off(node, guests.VM)
 
 
 @pytest.fixture

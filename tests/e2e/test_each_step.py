@@ -117,6 +117,29 @@ def test_vm_stop(machine: Node) -> None:
     at_each_step(machine, KILL, argv, check, "qemu|system_powerdown")
 
 
+def test_vm_suspend_with_fleecing(machine: Node) -> None:
+    guests.start(machine, VM)
+    argv, check = backup(machine, VM, "--mode", "suspend", "--fleecing", "enabled=1,storage=local")
+    at_each_step(machine, KILL, argv, check, "storage.volume|qemu-img|qmp (stop|cont|nbd|block-export)")
+
+
+@pytest.mark.parametrize("status", ["paused", "stopped"])
+def test_vm_that_does_not_run(status: str, machine: Node) -> None:
+    argv, _check = backup(machine, VM)
+    if status == "paused":
+        guests.start(machine, VM)
+        with guests.Monitor(machine) as monitor:
+            monitor.execute("stop")
+
+    def check() -> None:
+        assert machine.leftovers() == []
+        assert machine.status(VM) == status
+        for path in machine.dump.iterdir():
+            path.unlink()
+
+    at_each_step(machine, KILL, argv, check, "journal|qmp (qom-set|nbd)|qemu-storage-daemon")
+
+
 @pytest.mark.parametrize("action", [KILL, TERM])
 def test_ct_snapshot(action: str, btrfs_box: Node) -> None:
     guests.start(btrfs_box, CT)

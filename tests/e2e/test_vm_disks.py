@@ -135,9 +135,9 @@ def test_uefi_and_tpm(machine: Node) -> None:
     machine.call("guest", "start", str(VM))
     for guest in (stopped, back_up(machine)):
         folder = restored(machine, guest)
-        efi = folder / "vm-200-disk-0.raw"
-        assert efi.stat().st_size == 540672
-        assert efi.read_bytes()[:32] == variables[:32]
+        copy = folder / "vm-200-disk-0.raw"
+        assert copy.stat().st_size == 540672
+        assert copy.read_bytes()[:32] == variables[:32]
     # The firmware and the TPM take what was restored.
     machine.call("guest", "stop", str(VM), "--force")
     set_config(machine, without=("args",))

@@ -12,7 +12,7 @@ import pytest
 from helpers import guests
 from helpers.guests import VM, Monitor
 from helpers.node import Node
-from helpers.vms import back_up, of_one_instant, set_config
+from helpers.vms import back_up, of_one_instant, set_config, writes_on
 
 MODES = ("snapshot", "suspend", "stop")
 
@@ -33,6 +33,7 @@ def test_running(machine: Node, mode: str) -> None:
 
 def test_paused(machine: Node) -> None:
     guests.start(machine, VM)
+    writes_on(machine)
     pid = guests.qemu_pid(machine)
     with Monitor(machine) as monitor:
         monitor.execute("stop")

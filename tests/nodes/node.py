@@ -57,7 +57,7 @@ def _command(root: str, scratch: str, exchange: str) -> list[str]:
         *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
         *("-m", "1536", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"),
         *("-kernel", f"{root}/vmlinuz", "-initrd", f"{root}/initrd"),
-        *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 init=/node-init quiet DISK=/dev/vdb"),
+        *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 init=/node-init quiet apparmor=0 DISK=/dev/vdb"),
         *("-drive", f"file={layer},if=virtio,cache=unsafe", "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe"),
         *_shared("repository", REPOSITORY, ",readonly=on"),
         *_shared("exchange", exchange, ""),

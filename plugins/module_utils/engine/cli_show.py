@@ -32,8 +32,9 @@ def register(verbs: Any) -> None:
     command.add_argument("--kind", choices=["qemu", "lxc"])
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=show_archives)
-    command = verbs.add_parser("status", help="what runs, and what the last runs did")
+    command = verbs.add_parser("status", help="the last runs, guests that nobody takes care of, and what runs next")
     command.add_argument("-n", type=int, default=10, dest="count", help="how many runs")
+    command.add_argument("--max-age", metavar="AGE", help="tell guests whose newest backup is older than this (26h)")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=show_status)
 
@@ -155,11 +156,12 @@ def show_archives(args: argparse.Namespace, host: Host) -> int:
 
 def show_status(args: argparse.Namespace, host: Host) -> int:
     """``holdfast status``"""
-    from .tasks.info import runs_info
+    from .tasks.info import coverage_info, runs_info
 
     runs = runs_info(host, limit=args.count)
+    coverage = coverage_info(host, args.max_age)
     if args.json:
-        put_json(runs)
+        put_json({"runs": runs, "coverage": coverage})
         return 0
     put_table(
         ["RUN", "KIND", "STATE", "STARTED", "GUESTS", "RESULT"],
@@ -168,4 +170,15 @@ def show_status(args: argparse.Namespace, host: Host) -> int:
             for run in runs
         ],
     )
+    _show_coverage(coverage)
     return 0
+
+
+def _show_coverage(coverage: dict[str, Any]) -> None:
+    for guest in coverage["uncovered"]:
+        say(sys.stdout, f"no job backs up {guest['kind']} {guest['vmid']} ({guest['name']})")
+    for guest in coverage["stale"]:
+        old = "has no backup" if guest["newest_age"] is None else f"has a backup {age(guest['newest_age'])} old"
+        say(sys.stdout, f"{guest['kind']} {guest['vmid']} ({guest['name']}) {old}")
+    for run in coverage["next_runs"]:
+        say(sys.stdout, f"next run of {run['job']}: {local_time(run['epoch'])}")

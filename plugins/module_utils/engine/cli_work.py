@@ -63,6 +63,8 @@ def _register_run(verbs: Verbs) -> None:
     command.add_argument("--all", action="store_true", default=None, help="every guest of this node")
     command.add_argument("--exclude", action="append", metavar="GUEST[,...]", help="leave these out; means --all")
     command.add_argument("--pool", help="the members of this pool")
+    command.add_argument("--tags", action="append", metavar="TAG[,...]", help="guests with one of these tags")
+    command.add_argument("--query", metavar="JMESPATH", help="guests that this query over the list of guests yields")
     command.add_argument("--on-node", metavar="NODE", help="do nothing on nodes of another name")
     command.add_argument("--max-age", metavar="AGE", help="leave guests with a backup younger than this alone (20h)")
     command.add_argument("--force", action="store_true", help="back up guests with a fresh backup, too")
@@ -88,15 +90,19 @@ def given_backup_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
+def split_all(texts: list[str] | None) -> list[str]:
+    """The words of lists with commas."""
+    return [part for text in texts or [] for part in text.replace(",", " ").split()]
+
+
 def run_backup(args: argparse.Namespace, host: Host) -> int:
     """``holdfast run``"""
     from .tasks import backup
     from .tasks.requests import BackupRequest, Selection
 
-    exclude = [part for text in args.exclude or [] for part in text.replace(",", " ").split()]
-    guests = [part for text in args.guests for part in text.replace(",", " ").split()]
+    exclude, guests, tags = map(split_all, (args.exclude, args.guests, args.tags))
     request = BackupRequest(
-        selection=Selection(vmid=guests, all=args.all, exclude=exclude, pool=args.pool, node=args.on_node),
+        selection=Selection(guests, args.all, exclude, args.pool, args.on_node, tags, args.query),
         options=given_backup_options(args),
         job=args.job,
         max_age=args.max_age,
@@ -158,6 +164,13 @@ def _register_restore(verbs: Verbs) -> None:
     command.add_argument("archive", help="STORAGE:backup/FILE, STORAGE:latest/GUEST or a path")
     command.add_argument("vmid", type=int, help="id of the guest to make")
     command.add_argument("--storage", help="where its volumes go")
+    command.add_argument(
+        "--volume",
+        action="append",
+        default=[],
+        metavar="KEY=STORAGE[,format=F][,size=8G]",
+        help="containers: place one volume differently",
+    )
     command.add_argument("--kind", choices=["qemu", "libvirt"], help="what a VM becomes; default: what it was")
     command.add_argument("--force", action="store_true", help="replace a stopped guest of that id")
     command.add_argument("--unique", action="store_true", help="new MAC addresses and system uuid")
@@ -171,6 +184,18 @@ def _register_restore(verbs: Verbs) -> None:
     command.add_argument("--check", "--dry-run", action="store_true", help="only tell what would be done")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=restore_guest)
+
+
+def _wished_volumes(texts: list[str]) -> dict[str, dict[str, str]]:
+    from .settings.propstring import parse_property_string
+
+    wishes = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"cannot understand --volume {text!r}", hint="write it as mp0=STORAGE,size=8G")
+        wishes[key] = parse_property_string(value, "storage")
+    return wishes
 
 
 def restore_guest(args: argparse.Namespace, host: Host) -> int:
@@ -189,6 +214,7 @@ def restore_guest(args: argparse.Namespace, host: Host) -> int:
         archive=args.archive,
         vmid=args.vmid,
         storage=args.storage,
+        volumes=_wished_volumes(args.volume),
         kind=args.kind,
         force=args.force,
         unique=args.unique,

@@ -19,6 +19,7 @@ from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.results
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.timers import (
     TimerPlan,
     apply_timers,
+    held_back,
     plan_timers,
 )
 from ansible_collections.holdfast.virt.plugins.module_utils.support.params import backup_options
@@ -68,7 +69,8 @@ def make_so(module: AnsibleModule, host: Host, change: Change, only: Iterable[st
     for text in timers.refused:
         module.warn(text)
     if not module.check_mode:
-        apply_change(host, change)
+        with held_back(timers):
+            apply_change(host, change)
         apply_timers(timers)
     return timers
 

@@ -21,6 +21,8 @@ def backup_request(params: Mapping[str, Any]) -> BackupRequest:
             exclude=tuple(params["exclude"] or ()),
             pool=params["pool"],
             node=params["node"],
+            tags=tuple(params["tags"] or ()),
+            query=params["query"],
         ),
         options=backup_options(params),
         job=params["job"],

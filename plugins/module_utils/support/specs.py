@@ -24,13 +24,17 @@ def selection_spec() -> dict[str, Any]:
         "all": {"type": "bool"},
         "exclude": {"type": "list", "elements": "str"},
         "pool": {"type": "str"},
+        "tags": {"type": "list", "elements": "str"},
+        "query": {"type": "str"},
         "node": {"type": "str"},
     }
 
 
 def selection_conflicts() -> list[tuple[str, ...]]:
-    """The selections that vzdump refuses together."""
-    return [("vmid", "all"), ("vmid", "exclude"), ("vmid", "pool")]
+    """The selections that are refused together."""
+    wide = ("all", "pool")
+    by_id = [("vmid", other) for other in (*wide, "exclude", "tags", "query")]
+    return [*by_id, *((one, other) for one in wide for other in ("tags", "query"))]
 
 
 def job_spec() -> dict[str, Any]:

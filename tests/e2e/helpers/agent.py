@@ -29,16 +29,21 @@ class FakeAgent:
     The VM must have been started without an agent; its config gets one now.
 
     :param refuses: commands that are answered with an error; :param ignores: commands that are never answered.
+    :param dies_at: the command after which nothing is answered any more.
     """
 
-    def __init__(self, node: Node, *, refuses: tuple[str, ...] = (), ignores: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, node: Node, *, refuses: tuple[str, ...] = (), ignores: tuple[str, ...] = (), dies_at: str = ""
+    ) -> None:
         self._node = node
         self._refuses = refuses
         self._ignores = ignores
+        self._dies_at = dies_at
         self._mark = node.root / "frozen"
         self._log = node.root / "agent.log"
         config = node.config(VM, "qemu")
-        config.write_text("agent: 1\n" + config.read_text(encoding="utf-8"), encoding="utf-8")
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text if "agent: " in text else f"agent: 1\n{text}", encoding="utf-8")
         self._path = Path(node.host.paths.qemu_run) / f"{VM}.qga"
         self._child = Child(self._serve)
         wait_for(self._path.exists, "the fake agent")
@@ -71,7 +76,7 @@ class FakeAgent:
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write(command + "\n")
         wait_for(self._guest_runs, "the guest to run")
-        if command in self._ignores:
+        if command in self._ignores or self._dies_at in self.asked():
             return b""
         if command in self._refuses:
             return b'{"error": {"class": "GenericError", "desc": "the fake agent refuses"}}\n'
@@ -81,6 +86,8 @@ class FakeAgent:
             with Monitor(self._node) as monitor:
                 monitor.execute("system_powerdown")
             return b""
+        if command == "guest-fsfreeze-status":
+            return b'{"return": "frozen"}\n' if self.frozen() else b'{"return": "thawed"}\n'
         if command == "guest-fsfreeze-freeze":
             self._mark.touch()
         elif command == "guest-fsfreeze-thaw":

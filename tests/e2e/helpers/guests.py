@@ -15,7 +15,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from engine.guests.registry import Guest
 from engine.tasks.guests import find_guest, open_by_info
@@ -108,6 +108,27 @@ def make_container(node: Node, *, subvolumes: bool = False, owner: int = 0) -> N
                 info = path.lstat()
                 os.lchown(path, info.st_uid + owner, info.st_gid + owner)
     node.config(CT, "lxc").write_text(_CT_CONFIG + ("unprivileged: 1\n" if owner else ""), encoding="utf-8")
+
+
+def btrfs(node: Node, *, owner: int = 0) -> Iterator[Node]:
+    """The node with a stopped container on btrfs, as a fixture yields it."""
+    image, mounted = node.root / "btrfs.img", node.root / "local"
+    with image.open("wb") as stream:
+        stream.truncate(128 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mounted], check=True)
+    try:
+        make_container(node, subvolumes=True, owner=owner)
+        yield node
+        switch_off(node, CT)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+
+
+def switch_off(node: Node, vmid: int) -> None:
+    """Nothing of the guest runs any more."""
+    node.call("heal")
+    node.call("guest", "stop", str(vmid), "--force")
 
 
 def make_vm(node: Node, vmid: int = VM) -> None:

@@ -12,11 +12,13 @@ from typing import Any, cast
 
 import pytest
 from engine.capture.ct_archive import write_config
+from engine.guests.lxc.guest import LxcGuest
 from engine.settings.guest_config import GuestConfig
 
 
 class FakeGuest:
     native_config = None
+    archived_config = LxcGuest.archived_config
     config = GuestConfig.parse("hostname: web\nlock: backup\nrootfs: local:101/subvol-101-disk-0.subvol\n")
 
     def __init__(self, *idmaps: str) -> None:

@@ -125,6 +125,10 @@ def pax(**records: str) -> bytes:
         (member("a", tarfile.SYMTYPE, "/") + member("a/b"), "below the symbolic link 'a'"),
         (member("./a", tarfile.SYMTYPE, "/") + member("a//./b/c"), "below the symbolic link 'a'"),
         (member("b", tarfile.SYMTYPE, "..") + member("x", tarfile.LNKTYPE, "b/etc/shadow"), "below the symbolic link"),
+        (
+            member("b", tarfile.SYMTYPE, "/") + member("c", tarfile.LNKTYPE, "b") + member("c/x"),
+            "below the symbolic link 'c'",
+        ),
         (member("a/x") + member("a", tarfile.SYMTYPE, "/") + member("a/y"), "below the symbolic link"),
         (member("x", tarfile.LNKTYPE, "/etc/shadow"), "hard link to a file outside"),
         (member("x", tarfile.LNKTYPE, "./../etc/shadow"), "hard link to a file outside"),

@@ -207,7 +207,7 @@ def test_rows_of_clusters_end_where_the_numbers_end() -> None:
         layout.SLOT.pack(0, 0, *slot) for slot in ((1, 0xFFFFFFFE), (1, 0xFFFFFFFF), (2, 0))
     )
     extents = VmaReader(io.BytesIO(reseal(raw, HEADER))).extents()
-    assert [next(extents)[:2] for _ in range(3)] == [(1, 0xFFFFFFFE), (1, 0xFFFFFFFF), (2, 0)]
+    assert [next(extents)[:2] for _step in range(3)] == [(1, 0xFFFFFFFE), (1, 0xFFFFFFFF), (2, 0)]
 
 
 def test_hostile_names_are_refused() -> None:

@@ -13,7 +13,10 @@ from engine.errors import UsageError
 from engine.rules.selection import GuestRef, Selection, change_selection, check_selection, find, select
 
 GUESTS = [
-    *(GuestRef(vmid, f"g{vmid}", "qemu", "node1", "gold" if vmid < 102 else "") for vmid in (113, 100, 101, 112)),
+    *(
+        GuestRef(vmid, f"g{vmid}", "qemu", "node1", "gold" if vmid < 102 else "", ("web", "prod") if vmid > 111 else ())
+        for vmid in (113, 100, 101, 112)
+    ),
     *(GuestRef(vmid, f"g{vmid}", "lxc", "node2", "gold" if vmid < 202 else "") for vmid in (200, 201, 212, 213)),
 ]
 
@@ -36,6 +39,12 @@ def chosen(here: str = "node1", **wanted: Any) -> Selection:
         ({"vmid": ["g112", "0100", " 101 "]}, (100, 101, 112), ()),
         ({"vmid": [100, 100, "g100"]}, (100,), ()),
         ({"vmid": [100, 0, "000"]}, (100,), ()),
+        ({"tags": ["web", "db"]}, (112, 113), ()),
+        ({"tags": ["prod"], "exclude": [112]}, (113,), ()),
+        ({"tags": ["db"]}, (), ()),
+        ({"found": {100, 200}}, (100,), (200,)),
+        ({"found": {100, 113}, "tags": ["web"]}, (113,), ()),
+        ({"found": set()}, (), ()),
         ({"exclude": ["g100", "no such guest"]}, (101, 112, 113), (200, 201, 212, 213)),
     ],
 )

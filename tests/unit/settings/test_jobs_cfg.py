@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLE = """vzdump: backup-1a2b3c4d-5e6f
-	comment nightly%3A all guests
-	schedule mon..fri 21:00
-	all 1
-	compress zstd
-	enabled 1
-	exclude 102,103
-	exclude-path /var/cache
-	exclude-path *.iso
-	mode snapshot
-	notes-template {{guestname}}
-	prune-backups keep-daily=7,keep-last=3
-	repeat-missed 1
-	storage nas
+\tcomment nightly%3A all guests
+\tschedule mon..fri 21:00
+\tall 1
+\tcompress zstd
+\tenabled 1
+\texclude 102,103
+\texclude-path /var/cache
+\texclude-path *.iso
+\tmode snapshot
+\tnotes-template {{guestname}}
+\tprune-backups keep-daily=7,keep-last=3
+\trepeat-missed 1
+\tstorage nas
 
 """
 
@@ -179,7 +179,9 @@ JOBS = st.builds(
     enabled=st.booleans(),
     comment=TEXTS,
     repeat_missed=st.booleans(),
-    selection=st.sampled_from([{"all": True}, {"vmid": ("100", "web")}, {"pool": "p", "node": "n"}]),
+    selection=st.sampled_from(
+        [{"all": True}, {"vmid": ("100", "web")}, {"pool": "p", "node": "n"}, {"tags": ("a", "b"), "query": "[?x]"}]
+    ),
     options=OPTIONS,
     extra=st.sampled_from([{}, {"foo": "bar baz", "flag": None}]),
 )

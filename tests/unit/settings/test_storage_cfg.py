@@ -13,34 +13,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLE = """dir: backup
-	path /mnt/backup
-	content backup
-	prune-backups keep-last=7
-	max-protected-backups 3
-	content-dirs backup=custom/backup/dir
+\tpath /mnt/backup
+\tcontent backup
+\tprune-backups keep-last=7
+\tmax-protected-backups 3
+\tcontent-dirs backup=custom/backup/dir
 
 nfs: nas
-	export /space/backup
-	path /mnt/pve/nas
-	server 10.0.0.10
-	content backup
-	options vers=4.2,soft
+\texport /space/backup
+\tpath /mnt/pve/nas
+\tserver 10.0.0.10
+\tcontent backup
+\toptions vers=4.2,soft
 
 cifs: smb
-	path /mnt/pve/smb
-	server 10.0.0.11
-	share VMData
-	content backup
-	subdir /data
-	username anna
+\tpath /mnt/pve/smb
+\tserver 10.0.0.11
+\tshare VMData
+\tcontent backup
+\tsubdir /data
+\tusername anna
 
 pbs: pbs1
-	datastore main
-	server pbs.example.org
-	content backup
-	fingerprint 09:54
-	namespace site/a
-	username archiver@pbs
+\tdatastore main
+\tserver pbs.example.org
+\tcontent backup
+\tfingerprint 09:54
+\tnamespace site/a
+\tusername archiver@pbs
 
 """
 

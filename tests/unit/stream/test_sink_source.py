@@ -157,7 +157,7 @@ def test_what_was_written_goes_to_disk_on_the_way_and_failures_there_are_named(
     monkeypatch.setattr(os, "fdatasync", lambda fd: flushed.append(os.fstat(fd).st_size))
     noise = random.Random(1).randbytes(8_000_000)
     with open_sink(str(tmp_path / "x.zst"), "zst", threads=2) as sink:
-        for _ in range(20):
+        for _step in range(20):
             sink.write(noise)
     assert flushed
     assert flushed[0] < os.path.getsize(tmp_path / "x.zst")
@@ -168,7 +168,7 @@ def test_what_was_written_goes_to_disk_on_the_way_and_failures_there_are_named(
     monkeypatch.setattr(os, "fdatasync", broken_disk)
     wanted = pytest.raises(StorageError, match=r"cannot write .*y\.zst after \d+ bytes: Input/output error")
     with wanted, open_sink(str(tmp_path / "y.zst"), "zst", threads=2) as sink:
-        for _ in range(5):
+        for _step in range(5):
             sink.write(noise)
 
 

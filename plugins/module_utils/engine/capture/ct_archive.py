@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 from ..errors import GuestError
@@ -94,13 +94,9 @@ class CapturedContainer:
 
 
 def write_config(guest: LxcGuest, workdir: str) -> list[str]:
-    """Put the config members of an archive into the folder ``config`` and return their names.
-
-    The archived config has no lock, no snapshots and no parent, as in Proxmox VE.
-    """
+    """Put the config members of an archive into the folder ``config`` and return their names."""
     folder = os.path.join(workdir, "config")
-    config = replace(guest.config.with_changes({"lock": None, "parent": None}), rest="")
-    texts = {CONFIG_MEMBER: config.to_text(), FIREWALL_MEMBER: ""}
+    texts = {CONFIG_MEMBER: guest.archived_config().to_text(), FIREWALL_MEMBER: ""}
     if guest.native_config is not None:
         texts[NATIVE_MEMBER] = guest.native_config
     for name, text in texts.items():

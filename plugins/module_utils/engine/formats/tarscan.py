@@ -209,11 +209,11 @@ def parts_of(name: bytes) -> list[bytes]:
 class TarGuard:
     """Refuses the members of a container archive that could change anything outside the container's tree.
 
-    Refused are names and hard link targets with ``..``, members that lie below a symbolic link of the same archive,
-    hard links to absolute paths or through symbolic links, parts of multi-volume archives, and device nodes unless
-    allowed. Symbolic links may point anywhere, as they do in every real container; tar strips the slash of
-    absolute names. Members that tar is told not to make (``./dev/*``) pass. A later ``etc/vzdump/pct.conf`` is the
-    guest's own business, the first one counts: see :class:`ConfigFinder`.
+    Refused are names and hard link targets with ``..``, members that lie below a symbolic link of the same archive or
+    below another name of it, hard links to absolute paths or through symbolic links, parts of multi-volume archives,
+    and device nodes unless allowed. Symbolic links may point anywhere, as they do in every real container; tar strips
+    the slash of absolute names. Members that tar is told not to make (``./dev/*``) pass. A later
+    ``etc/vzdump/pct.conf`` is the guest's own business, the first one counts: see :class:`ConfigFinder`.
 
     :param allow_devices: device nodes may be made: the container is privileged.
     """
@@ -249,12 +249,14 @@ class TarGuard:
                 member, "it is a device node and the container is unprivileged", "restore it as a privileged container"
             )
         self._check_folders(member, parts)
+        symbolic = member.kind == b"2"
         if member.kind == b"1":
             target = parts_of(member.link)
             if member.link.startswith(b"/") or b".." in target or not target:
                 raise self._refuse(member, "it is a hard link to a file outside the container")
             self._check_folders(member, target)
-        elif member.kind == b"2":
+            symbolic = b"/".join(target) in self._symlinks
+        if symbolic:
             self._symlinks.add(b"/".join(parts))
             self._clean_folder = None
 

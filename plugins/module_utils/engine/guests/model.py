@@ -32,6 +32,11 @@ class GuestInfo:
         return archive_kind(self.kind)
 
     @property
+    def native(self) -> bool:
+        """Whether LXC's own config defines the container."""
+        return self.kind == "lxc" and self.config_path.endswith("/config")
+
+    @property
     def label(self) -> str:
         """How messages call it."""
         return f"{'CT' if self.kind == 'lxc' else 'VM'} {self.vmid} ({self.name})"

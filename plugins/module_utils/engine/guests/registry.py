@@ -19,6 +19,7 @@ from .libvirt.definition import UNDO as DEFINITION_UNDO
 from .libvirt.guest import UNDO as LIBVIRT_UNDO
 from .libvirt.guest import LibvirtGuest, list_domains
 from .lxc.guest import LxcGuest
+from .lxc.native import NativeLxcGuest, list_native, native_guest_config
 from .lxc.tools import UNDO as LXC_UNDO
 from .model import GuestInfo, Resolve
 from .qemu.adopted import UNDO as ADOPTED_UNDO
@@ -41,6 +42,7 @@ def list_guests(host: Host) -> list[GuestInfo]:
     found = [
         *_defined(host.paths.qemu_configs, "qemu", "name", "VM"),
         *_defined(host.paths.lxc_configs, "lxc", "hostname", "CT"),
+        *list_native(host),
         *list_adopted(host),
         *list_domains(host),
     ]
@@ -64,6 +66,8 @@ def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
         return LibvirtGuest(host, info)
     if info.kind == "adopted":
         return AdoptedGuest(host, info)
+    if info.native:
+        return NativeLxcGuest(host, info)
     text = read_text(info.config_path)
     if text is None:
         raise GuestError(f"guest {info.vmid} ({info.name}) does not exist: {info.config_path} is gone")
@@ -71,7 +75,7 @@ def open_guest(host: Host, info: GuestInfo, resolve: Resolve) -> Guest:
     if info.kind == "qemu":
         return QemuGuest(host, info, config, resolve)
     if info.kind == "lxc":
-        return LxcGuest(host, info, config, resolve)
+        return LxcGuest.managed(host, info, config, resolve)
     raise GuestError(f"guest {info.vmid} is of the unknown kind {info.kind!r}")
 
 
@@ -81,6 +85,8 @@ def guest_text(host: Host, info: GuestInfo) -> str:
         return LibvirtGuest(host, info).config.to_text()
     if info.kind == "adopted":
         return read_adopted(info.config_path).config.to_text()
+    if info.native:
+        return native_guest_config(info).to_text()
     return read_text(info.config_path) or ""
 
 

@@ -139,7 +139,7 @@ OPTIONS: dict[str, Option] = {
 }
 """Every option of a backup by its name; selection has its own rules. ``lockwait`` and ``stopwait`` are minutes."""
 
-SELECTION = ("all", "exclude", "node", "pool", "vmid")
+SELECTION = ("all", "exclude", "node", "pool", "query", "tags", "vmid")
 SUFFIX = {"0": "", "gzip": "gz", "lzo": "lzo", "zstd": "zst"}
 """File name suffix of each value of ``compress``."""
 
@@ -156,7 +156,7 @@ def parse_option(name: str, value: Any) -> Any:
     try:
         return OPTIONS[key].check(value)
     except ValueError as exc:
-        raise UsageError(f"option {key}: {value!r} {exc}") from exc
+        raise UsageError(f"option {key}: {value!r} {exc}", hint="give a value of that kind, or leave it out") from exc
     except UsageError as exc:
         raise UsageError(f"option {key}: {exc.message}", hint=exc.hint) from exc
 

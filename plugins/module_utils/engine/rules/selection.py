@@ -2,14 +2,20 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which guests a backup takes: ids or names, all, all but some, or a pool (rules of vzdump)."""
+"""Which guests a backup takes: ids or names, all, all but some, or a pool (rules of vzdump); and tags, and queries."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from ..errors import UsageError
+
+WAYS = ("vmid", "all", "exclude", "pool", "tags", "query")
+"""Ways of selecting guests."""
+
+DESCRIBED = ("tags", "query")
+"""Those that describe guests; with both, a guest must meet both. Proxmox VE does not know them."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +47,40 @@ class Selection:
 def check_selection(wanted: Mapping[str, Any]) -> None:
     """Refuse ways of selecting that exclude each other, and a selection of nothing.
 
-    :param wanted: those of ``vmid``, ``all``, ``exclude`` and ``pool`` that are given.
+    :param wanted: those of ``WAYS`` that are given.
     """
-    given = [name for name in ("vmid", "all", "exclude", "pool") if wanted.get(name)]
+    given = [name for name in WAYS if wanted.get(name)]
     if not given:
-        raise UsageError("no guest is selected", hint="give vmid, all, exclude or pool; all means every guest")
+        raise UsageError("no guest is selected", hint=f"give one of {', '.join(WAYS)}; all means every guest")
     if "vmid" in given and len(given) > 1:
         raise UsageError(f"'vmid' and '{given[1]}' exclude each other", hint="name guests, or select all of them")
+    described = [name for name in DESCRIBED if name in given]
+    wider = [name for name in ("all", "pool") if name in given]
+    if described and wider:
+        raise UsageError(f"'{wider[0]}' and '{described[0]}' exclude each other", hint="give one of them")
 
 
 def change_selection(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The selection of a job after some of its keys were set.
 
-    Naming guests or a pool replaces every other way, ``all`` those two; ``exclude`` alone means all but these.
+    Naming guests or a pool replaces every other way, ``all`` every other but ``exclude``, tags and a query the same
+    but each other; ``exclude`` alone means all but these.
     """
     merged = {key: value for key, value in {**before, **changes}.items() if value not in (None, "", (), [], False)}
     if changes.get("vmid"):
-        dropped: tuple[str, ...] = ("all", "exclude", "pool")
+        dropped: tuple[str, ...] = ("all", "exclude", "pool", *DESCRIBED)
     elif changes.get("all"):
-        dropped = ("vmid", "pool")
+        dropped = ("vmid", "pool", *DESCRIBED)
+    elif any(changes.get(name) for name in DESCRIBED):
+        dropped = ("vmid", "all", "pool")
     elif changes.get("exclude"):
         dropped = ("vmid",)
     elif changes.get("pool"):
-        dropped = ("vmid", "all", "exclude")
+        dropped = ("vmid", "all", "exclude", *DESCRIBED)
     else:
         dropped = ()
     result = {key: value for key, value in merged.items() if key not in dropped or changes.get(key)}
-    if "exclude" in result and "pool" not in result:
+    if "exclude" in result and not any(name in result for name in ("pool", *DESCRIBED)):
         result["all"] = True
     return result
 
@@ -81,13 +94,17 @@ def select(
     exclude: Sequence[str | int] = (),
     pool: str | None = None,
     node: str | None = None,
+    tags: Sequence[str] = (),
+    found: Collection[int] | None = None,
 ) -> Selection:
     """Apply a selection on the node ``here``.
 
+    :param tags: guests that have one of these; :param found: ids of the guests that a query found, ``None`` without.
     :param node: the run concerns only this node; elsewhere nothing is selected.
     :raises UsageError: nothing or contradicting things are asked for, or a name belongs to several guests.
     """
-    check_selection({"vmid": vmid, "all": all, "exclude": exclude, "pool": pool})
+    asked = {"vmid": vmid, "all": all, "exclude": exclude, "pool": pool, "tags": tags, "query": found is not None}
+    check_selection(asked)
     if node is not None and node != here:
         return Selection()
     known = list(guests)
@@ -100,12 +117,18 @@ def select(
         warnings += [f"{name!r} has no effect beside 'pool': every member of {pool!r} is taken" for name in ignored]
         chosen = {guest.vmid for guest in known if guest.pool == pool}
     elif vmid:
-        found = {str(text).strip(): find(known, text) for text in vmid}
-        chosen = {number for number in found.values() if number is not None}
-        missing = [text for text, number in found.items() if number is None and text.strip("0")]
+        named = {str(text).strip(): find(known, text) for text in vmid}
+        chosen = {number for number in named.values() if number is not None}
+        missing = [text for text, number in named.items() if number is None and text.strip("0")]
     else:
         left_out = {find(known, text) for text in exclude}
-        chosen = {guest.vmid for guest in known if guest.vmid not in left_out}
+        chosen = {
+            guest.vmid
+            for guest in known
+            if guest.vmid not in left_out
+            and (not tags or set(tags) & set(guest.tags))
+            and (found is None or guest.vmid in found)
+        }
     away = {guest.vmid for guest in known if guest.vmid in chosen and guest.node not in ("", here)}
     return Selection(
         guests=tuple(sorted(chosen - away)),

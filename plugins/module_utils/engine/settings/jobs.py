@@ -32,7 +32,9 @@ _NEW_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]+")
 class JobDef:
     """One job.
 
-    :param selection: given ones of ``vmid``, ``all``, ``exclude``, ``pool``, ``node``; ids and names as texts.
+    :param selection: given ones of ``vmid``, ``all``, ``exclude``, ``pool``, ``tags``, ``query``, ``node``; ids and
+        names as texts. Proxmox VE leaves ``tags`` and ``query`` out with a warning; a job that has nothing else then
+        selects no guest, and fails there.
     :param options: typed backup options that are given (see ``rules.options``).
     :param extra: keys that this version does not act on, kept as they are.
     """
@@ -155,7 +157,7 @@ def _selected(key: str, value: str | None, problems: list[str]) -> Any:
         return _flag(key, value, problems)
     if value is None:
         raise ValueError("has no value")
-    return value if key in ("node", "pool") else split_words(value)
+    return value if key in ("node", "pool", "query") else split_words(value)
 
 
 def _option(key: str, value: str | None, problems: list[str]) -> Any:

@@ -29,6 +29,17 @@ def mount_points() -> dict[str, str]:
     return found
 
 
+def mounted_from(device: str) -> list[str]:
+    """Where a block device is mounted in this mount namespace."""
+    found = []
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
+        for line in stream:
+            fields = line.split(" ")
+            if fields[fields.index("-") + 2] == device:
+                found.append(_unescape(fields[4]))
+    return found
+
+
 def is_mount_point(path: str) -> bool:
     """Whether something is mounted exactly on ``path`` (after resolving links)."""
     return os.path.realpath(path) in mount_points()

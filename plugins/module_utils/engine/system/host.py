@@ -46,6 +46,11 @@ class Paths:
         return os.path.join(self.lib, "lxc")
 
     @property
+    def lxc_native(self) -> str:
+        """LXC's own folder of containers: ``<name>/config``."""
+        return os.path.join(os.path.dirname(self.lib), "lxc")
+
+    @property
     def storage_cfg(self) -> str:
         return os.path.join(self.etc, "storage.cfg")
 

@@ -33,10 +33,22 @@ def switch_on(units: Sequence[str]) -> None:
         run(["systemctl", "restart", *units])
 
 
+def stop(units: Sequence[str]) -> None:
+    """Stop units until the next boot; those that do not exist are left alone."""
+    if units:
+        run(["systemctl", "stop", *units], check=False)
+
+
 def switch_off(units: Sequence[str]) -> None:
     """Stop units and have them started no more; those that do not exist are left alone."""
     if units:
         run(["systemctl", "--quiet", "disable", "--no-reload", "--now", *units], check=False)
+
+
+def forget_failures(units: Sequence[str]) -> None:
+    """Have units that are gone no longer listed as failed."""
+    if units:
+        run(["systemctl", "reset-failed", *units], check=False)
 
 
 def not_ready(units: Sequence[str]) -> list[str]:

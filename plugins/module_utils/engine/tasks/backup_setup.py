@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import UsageError
 from ..guests.model import GuestInfo
 from ..rules.durations import parse_age
+from ..rules.excludes import parse_pattern
 from ..rules.options import parse_options
 from ..rules.precedence import EffectiveOptions, merge
 from ..rules.retention import Keep, format_keep
@@ -26,10 +27,11 @@ from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
+from .defaults import explain_layers
 from .definitions import get_job, load_conf, read_jobs
 from .guests import guest_refs, list_guests
 from .requests import BackupRequest, Selection
-from .stores import get_storage, load_storages
+from .stores import get_storage
 
 SKEW_SECONDS = 300
 """An archive that is dated this far into the future still counts as fresh; clocks of nodes differ a little."""
@@ -160,6 +162,8 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
     options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["script"]:
         warnings.append("the option 'script' has no effect: this version calls no hook scripts")
+    for pattern in options["exclude_path"]:
+        parse_pattern(pattern)
     if options["tmpdir"] and not os.path.isdir(options["tmpdir"]):
         raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
     if options["fleecing"].get("enabled"):
@@ -193,15 +197,8 @@ def explain_options(host: Host, request: BackupRequest) -> tuple[EffectiveOption
     :raises UsageError: an option makes no sense; :raises ConfigError: the job cannot be used.
     """
     job, call, conf, warnings = _layers(host, request)
-    of_job = None if job is None else job.options
-    options = merge(call, conf, job=of_job)
-    if not options["storage"]:
-        return options, warnings
-    definition = load_storages(host).get(options["storage"])
-    if definition is None:
-        warnings.append(f"there is no usable storage {options['storage']!r}, so its retention cannot be told")
-        return options, warnings
-    return merge(call, conf, job=of_job, storage_prune=definition.prune_backups), warnings
+    options, problems = explain_layers(host, call, conf, None if job is None else job.options)
+    return options, [*warnings, *problems]
 
 
 def _layers(host: Host, request: BackupRequest) -> tuple[JobDef | None, dict[str, Any], dict[str, Any], list[str]]:
@@ -231,6 +228,11 @@ def selected_ids(host: Host, job: JobDef) -> list[int]:
 
 
 def _select(host: Host, wanted: Selection) -> Selected:
+    found = None
+    if wanted.query:
+        from .queries import query_guests
+
+        found = query_guests(wanted.query, list_guests(host), host.node)
     return select(
         guest_refs(host),
         here=host.node,
@@ -239,6 +241,8 @@ def _select(host: Host, wanted: Selection) -> Selected:
         exclude=tuple(wanted.exclude),
         pool=wanted.pool,
         node=wanted.node,
+        tags=tuple(wanted.tags),
+        found=found,
     )
 
 

@@ -230,6 +230,10 @@ def _check(job: JobDef) -> None:
         raise ConfigError(f"the schedule {job.schedule!r} never comes: {never}", hint="correct it")
     check_selection(job.selection)
     check_comment(job.comment)
+    if job.selection.get("query"):
+        from .queries import compile_query
+
+        compile_query(job.selection["query"])
 
 
 def _plain(key: str, value: Any) -> Any:
@@ -237,9 +241,10 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def _selected(key: str, value: Any) -> Any:
-    if key in ("vmid", "exclude"):
+    if key in ("vmid", "exclude", "tags"):
         return split_words(value) if isinstance(value, str) else tuple(str(item) for item in value)
-    return _flag(key, value) if key == "all" else str(value)
+    # A query may be long, and the file has one line for it.
+    return _flag(key, value) if key == "all" else " ".join(str(value).split("\n")).strip()
 
 
 def _flag(key: str, value: Any) -> bool:

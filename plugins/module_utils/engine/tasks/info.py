@@ -11,12 +11,14 @@ from typing import Any
 
 from ..errors import HoldfastError
 from ..guests.model import archive_kind
+from ..rules.durations import parse_age
 from ..settings.section import about
 from ..storages.base import Need
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
 from .archives import ArchiveEntry
+from .coverage import coverage
 from .definitions import job_dict, load_jobs, next_job_runs, read_jobs
 from .record import RunRecord, load_records
 from .results import instant
@@ -78,7 +80,7 @@ def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
 
 
 def guests_info(host: Host) -> list[dict[str, Any]]:
-    """Every guest with its state, its newest archive on any storage, that archive's age, and the jobs that cover it."""
+    """Every guest with its state, its newest good archive on any storage with its age, and the jobs that cover it."""
     from .guests import guest_table
 
     newest: dict[tuple[str, int], Archive] = {}
@@ -89,7 +91,7 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
                 continue
             key = (archive.kind, archive.vmid)
             counts[key] = counts.get(key, 0) + 1
-            if key not in newest or archive.time > newest[key].time:
+            if archive.good and (key not in newest or archive.time > newest[key].time):
                 newest[key] = archive
     covering = _coverage(host)
     now = time.time()
@@ -107,6 +109,16 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def coverage_info(host: Host, max_age: str | None = None) -> dict[str, Any]:
+    """Guests that nobody takes care of, and what runs next; see :func:`.coverage.coverage`.
+
+    :param max_age: how old the newest good archive of a guest may be (``26h``, ``7d``).
+    :raises UsageError: that is no age.
+    """
+    seconds = None if max_age is None else parse_age(max_age)
+    return coverage(guests_info(host), jobs_info(host, 1), seconds)
 
 
 def runs_info(host: Host, limit: int = 20) -> list[dict[str, Any]]:

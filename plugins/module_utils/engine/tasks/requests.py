@@ -19,9 +19,10 @@ from typing import Any, Mapping, Sequence
 class Selection:
     """Which guests; the rules are vzdump's.
 
-    :param vmid: ids or names; excludes ``all``, ``exclude`` and ``pool``.
+    :param vmid: ids or names; excludes every other way.
     :param all: every guest of the node.
     :param exclude: ids or names left out; means ``all`` unless ``pool`` is given.
+    :param tags: guests that have one of these; :param query: JMESPath over the list of guests.
     :param node: on a node of another name nothing is done.
     """
 
@@ -30,11 +31,13 @@ class Selection:
     exclude: Sequence[str | int] = ()
     pool: str | None = None
     node: str | None = None
+    tags: Sequence[str] = ()
+    query: str | None = None
 
     @property
     def given(self) -> bool:
         """Whether anything is selected at all."""
-        return bool(self.vmid or self.all or self.exclude or self.pool)
+        return bool(self.vmid or self.all or self.exclude or self.pool or self.tags or self.query)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class RestoreRequest:
         For libvirt domains also the path of a folder; ``None`` means libvirt's own folders.
     :param kind: of a VM: ``qemu`` (managed here) or ``libvirt``; ``None`` is what the guest to be replaced is, else
         what the archive came from.
-    :param volumes: by key of the archived config, where it differs: ``{"storage": S, "format": F, "size": "8G"}``.
+    :param volumes: of a container: what differs, by key of the archived config: ``{"storage": S, "format": F,
+        "size": "8G"}``.
     :param force: replace a stopped guest of that id; its volumes stay until the new ones are complete.
     :param unique: new MAC addresses and a new system uuid.
     :param start: start it afterwards; when that fails the restore still counts, with a warning.

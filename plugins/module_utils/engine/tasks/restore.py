@@ -11,10 +11,12 @@ that fails or is killed before that step leaves the old guest as it was and none
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from typing import Iterator
 
-from ..errors import GuestError, HoldfastError, Interrupted, UsageError
+from ..errors import GuestError, HoldfastError, IntegrityError, Interrupted, UsageError
 from ..guests.model import GuestInfo
 from ..system.files import write_atomic
 from ..system.host import Host
@@ -86,7 +88,8 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         for warning in plan.result.warnings:
             log.warn(warning)
         fill = fill_domain if plan.result.kind == "libvirt" else _fill
-        fill(host, plan, request, undo, log)
+        with _named(request):
+            fill(host, plan, request, undo, log)
         result = plan.result
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
@@ -135,12 +138,34 @@ def _start(host: Host, vmid: int, result: RestoreResult, log: GuestLog) -> None:
         log.warn(f"guest {vmid} is restored, but it could not be started: {exc}")
 
 
+@contextlib.contextmanager
+def _named(request: RestoreRequest) -> Iterator[None]:
+    """Say of what is wrong with an archive which one it is, for which guest, and what to do."""
+    try:
+        yield
+    except IntegrityError as exc:
+        raise IntegrityError(
+            f"cannot restore {request.archive} as guest {request.vmid}: {exc.message}",
+            hint=exc.hint or "restore another archive, and look after the disk that holds this one",
+            result=exc.result,
+        ) from exc
+
+
 def _prepare(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
+    with _named(request):
+        return _plan(host, request, write=write)
+
+
+def _plan(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
     existing = find_by_id(host, request.vmid)
     archive, kind = locate_source(host, request.archive)
     contents = read_contents(archive, kind)
     if request.kind is not None and kind == "lxc":
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
+    if request.volumes and kind != "lxc":
+        raise UsageError(
+            f"cannot place single volumes of {request.archive}: it holds a VM", hint="give storage for all of them"
+        )
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
     if existing is not None:
@@ -162,6 +187,11 @@ def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:
             f"cannot restore over {what}: it is of the kind {existing.kind}, the restored guest would be of the kind"
             f" {kind}",
             hint="choose another id",
+        )
+    if existing.native:
+        raise UsageError(
+            f"cannot restore over {what}: LXC's own config {existing.config_path} defines it",
+            hint="restore it under another id; native containers are not replaced",
         )
     text = existing_text(host, existing)
     if get_key(text, "protection") == "1":

@@ -44,13 +44,13 @@ def plan_container(
         if recorded.startswith("/"):
             if key == "rootfs":
                 raise IntegrityError(
-                    f"cannot restore {archive.volid}: its root file system is the host path {recorded}",
+                    f"its root file system is the host path {recorded}",
                     hint="such containers cannot be restored to a volume",
                 )
             continue
         mount_point = "/" if key == "rootfs" else options.get("mp", "")
         if not _is_plain(mount_point):
-            raise IntegrityError(f"cannot restore {archive.volid}: {key} has the mount point {mount_point!r}")
+            raise IntegrityError(f"{key} has the mount point {mount_point!r}")
         wish = wishes.get(key, Wish())
         storage = choose_storage(host, request, recorded.partition(":")[0], "rootdir", write=write, wanted=wish.storage)
         size = wish.size or parse_size(options.get("size", ""))
@@ -68,7 +68,7 @@ def plan_container(
         if key != "rootfs" and options.get("backup") != "1":
             warnings.append(f"{key} ({mount_point}) is not part of the backup and is made empty")
     if not any(volume.planned.key == "rootfs" for volume in volumes):
-        raise IntegrityError(f"cannot restore {archive.volid}: its config has no rootfs")
+        raise IntegrityError("its config has no rootfs")
     done = transform_ct(
         text,
         {volume.planned.key: (volume.planned.volid or "", volume.planned.size) for volume in volumes},

@@ -187,7 +187,7 @@ def _volumes(
         line = lines.get(device)
         if line is None or (line.key not in known and line.key != NVRAM_KEY):
             raise IntegrityError(
-                f"cannot restore {request.archive}: its domain has no disk for the data of {device}",
+                f"its domain has no disk for the data of {device}",
                 hint="restore it as kind qemu",
             )
         fmt = line.format if line.format in FORMATS else "raw"

@@ -110,9 +110,7 @@ def read_contents(archive: Archive, kind: str) -> Contents:
         configs, devices = inspect(source)
     blobs = dict(configs)
     if "qemu-server.conf" not in blobs:
-        raise IntegrityError(
-            f"cannot restore {archive.volid}: it holds no qemu-server.conf", hint="it was not made by a VM backup"
-        )
+        raise IntegrityError("it holds no qemu-server.conf", hint="it was not made by a VM backup")
     return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
 
 

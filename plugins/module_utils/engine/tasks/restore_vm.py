@@ -41,14 +41,14 @@ def plan_vm(
     missing = sorted(set(devices) - {line.device for line in lines})
     if missing:
         raise IntegrityError(
-            f"cannot restore {archive.volid}: its config does not say where {', '.join(missing)} belongs",
+            f"its config does not say where {', '.join(missing)} belongs",
             hint="the archived qemu-server.conf lacks '#qmdump#map' lines",
         )
     volumes: list[NewVolume] = []
     taken: set[str] = set()
     for line in sorted(lines, key=lambda line: line.key):
         if line.device not in devices:
-            raise IntegrityError(f"cannot restore {archive.volid}: it holds no data for {line.key} ({line.device})")
+            raise IntegrityError(f"it holds no data for {line.key} ({line.device})")
         storage = choose_storage(host, request, line.storage, "images", write=write)
         fmt = line.format if line.format in FORMATS else "raw"
         volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, Mapping
 
 from ..errors import HoldfastError, UsageError
 from ..rules.calendar import parse_event
@@ -25,6 +26,9 @@ from ..system.host import Host, Paths
 
 COMMAND = "/usr/local/bin/holdfast"
 """The node's command, where the role ``backup_node`` installs it."""
+
+WRITERS = 16
+"""Unit files written at the same time: each waits for the disk, and together they wait once."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class TimerPlan:
 
     def texts(self) -> tuple[str, str]:
         """What a review wants to see of it, before and after."""
-        before, after = [], []
+        before: list[str] = []
+        after: list[str] = []
         for change in self.files:
             name = os.path.basename(change.path)
             for side, text in ((before, change.before), (after, change.after)):
@@ -120,6 +125,17 @@ def why_no_timers(host: Host) -> str:
     return "" if systemd.runs() else "systemd does not run on this node"
 
 
+@contextlib.contextmanager
+def held_back(plan: TimerPlan) -> Iterator[None]:
+    """While the jobs are written no timer starts a job that goes away; such a run would only fail."""
+    systemd.stop(plan.stop)
+    try:
+        yield
+    except BaseException:
+        systemd.switch_on(plan.stop)
+        raise
+
+
 def apply_timers(plan: TimerPlan) -> None:
     """Install, start, stop and remove what was planned.
 
@@ -131,14 +147,19 @@ def apply_timers(plan: TimerPlan) -> None:
     for timer in (*plan.start, *plan.stop):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(systemd.STAMPS, f"stamp-{timer}"))
-    for change in plan.files:
-        if change.after is not None:
-            write_atomic(change.path, change.after)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(change.path)
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(_put, plan.files))
     systemd.reload_units()
+    systemd.forget_failures([f"{timer[: -len('.timer')]}.service" for timer in plan.stop])
     systemd.switch_on(plan.start)
+
+
+def _put(change: UnitChange) -> None:
+    if change.after is not None:
+        write_atomic(change.path, change.after)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(change.path)
 
 
 def _why_none(host: Host, job: JobDef | None, broken: str | None) -> str:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from ...errors import GuestError
@@ -23,11 +24,16 @@ from .tools import FREEZE_SECONDS, LxcTools
 class LxcGuest:
     """One container; its native config is rendered anew at each start."""
 
-    def __init__(self, host: Host, info: GuestInfo, config: GuestConfig, resolve: Resolve) -> None:
+    def __init__(self, info: GuestInfo, config: GuestConfig, resolve: Resolve, tools: LxcTools) -> None:
         self.info = info
         self.config = config
         self._resolve = resolve
-        self._lxc = LxcTools(host.paths.lxc_run, str(info.vmid))
+        self._lxc = tools
+
+    @classmethod
+    def managed(cls, host: Host, info: GuestInfo, config: GuestConfig, resolve: Resolve) -> LxcGuest:
+        """One that a config in Proxmox VE syntax defines."""
+        return cls(info, config, resolve, LxcTools(host.paths.lxc_run, str(info.vmid)))
 
     @property
     def undo_data(self) -> dict[str, Any]:
@@ -38,6 +44,10 @@ class LxcGuest:
     def native_config(self) -> str | None:
         """LXC's own config where that defines the container."""
         return None
+
+    def archived_config(self) -> GuestConfig:
+        """The config for archives, without lock, snapshots and parent, as in Proxmox VE."""
+        return replace(self.config.with_changes({"lock": None, "parent": None}), rest="")
 
     def status(self) -> str:
         """``running``, ``frozen`` or ``stopped``."""

@@ -11,6 +11,7 @@ import os
 
 from ...errors import StorageError
 from ...system.process import run
+from ..mounts import mounted_from
 from .base import Volume, check_absent, need_size
 from .folder import remove_empty_parent
 
@@ -33,13 +34,12 @@ class ImageVolume(Volume):
         make_ext4(self.source, owner)
 
     def free(self) -> None:
-        """An image that is mounted somewhere is kept: its loop device would hold the deleted file for ever."""
-        used = _loop_device(self.source)
-        if used:
-            raise StorageError(
-                f"cannot remove volume {self.source}: {used} is set up on it",
-                hint=f"unmount what findmnt {used} shows, or losetup -d {used}",
-            )
+        """An image that is mounted somewhere is kept: its loop device would hold the deleted file."""
+        for device in _loop_devices(self.source):
+            for place in mounted_from(device):
+                raise StorageError(
+                    f"cannot remove volume {self.source}: it is mounted on {place}", hint=f"umount {place}"
+                )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.source)
             remove_empty_parent(self.source)
@@ -54,8 +54,8 @@ def make_ext4(path: str, owner: int) -> None:
     run(["mkfs.ext4", "-q", "-F", "-E", f"root_owner={owner}:{owner}", path], timeout=600, error=StorageError)
 
 
-def _loop_device(path: str) -> str:
+def _loop_devices(path: str) -> list[str]:
     if not os.path.isfile(path):
-        return ""
-    done = run(["losetup", "--noheadings", "--output", "NAME", "--associated", path], timeout=60, error=StorageError)
-    return done.stdout.split()[0] if done.stdout.split() else ""
+        return []
+    argv = ["losetup", "--noheadings", "--output", "NAME", "--associated", path]
+    return run(argv, timeout=60, error=StorageError).stdout.split()

@@ -34,12 +34,15 @@ def open_volume(kind: str, source: str) -> Volume:
 
 
 def volume_at(path: str) -> Volume:
-    """The volume that has its files at ``path``: a folder, an image, a block device, or ``overlay:...``.
+    """The volume that has its files at ``path``: a folder, an image, a block device, ``overlay:...``,
+    or ``zfs:DATASET``.
 
     :raises StorageError: there is nothing, or nothing that can be a volume.
     """
     if path.startswith(PREFIXES):
         return OverlayVolume(path)
+    if path.startswith("zfs:"):
+        return ZfsVolume(path.partition(":")[2])
     try:
         mode = os.stat(path).st_mode
     except OSError as exc:
