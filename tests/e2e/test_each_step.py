@@ -23,13 +23,13 @@ from engine.tasks.files import verify_vma
 from engine.tasks.heal import heal
 from helpers import guests
 from helpers.agent import FakeAgent
-from helpers.faults import FAIL, KILL, NOTE, TERM, Fault
+from helpers.faults import FAIL, KILL, NOTE, Fault
 from helpers.guests import CT, VM
 from helpers.node import Node
 
 SILENT = SilentReporter()
 # A freeze that fails does not fail the backup.
-ENDINGS = {KILL: (-signal.SIGKILL,), TERM: (1,), FAIL: (3, 0)}
+ENDINGS = {KILL: (-signal.SIGKILL,), FAIL: (3, 0)}
 
 Check = Callable[[], None]
 
@@ -94,15 +94,14 @@ def backup(node: Node, vmid: int, *options: str) -> tuple[tuple[str, ...], Check
     return ("run", str(vmid), "--storage", "backup", "--notes-template", "{guestname}", *options), check
 
 
-@pytest.mark.parametrize("action", [KILL, TERM])
-def test_vm_snapshot(action: str, machine: Node, agent: FakeAgent) -> None:
+def test_vm_snapshot(machine: Node, agent: FakeAgent) -> None:
     argv, check = backup(machine, VM, "--compress", "zstd")
 
     def check_all() -> None:
         check()
         assert not agent.frozen()
 
-    at_each_step(machine, action, argv, check_all)
+    at_each_step(machine, KILL, argv, check_all)
 
 
 def test_vm_snapshot_that_fails(machine: Node, agent: FakeAgent) -> None:
@@ -144,11 +143,10 @@ def test_vm_that_does_not_run(status: str, machine: Node) -> None:
     at_each_step(machine, KILL, argv, check, "journal|qmp (qom-set|nbd)|qemu-storage-daemon")
 
 
-@pytest.mark.parametrize("action", [KILL, TERM])
-def test_ct_snapshot(action: str, btrfs_box: Node) -> None:
+def test_ct_snapshot(btrfs_box: Node) -> None:
     guests.start(btrfs_box, CT)
     argv, check = backup(btrfs_box, CT)
-    at_each_step(btrfs_box, action, argv, check)
+    at_each_step(btrfs_box, KILL, argv, check)
 
 
 def test_ct_snapshot_that_fails(btrfs_box: Node) -> None:
