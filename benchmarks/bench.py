@@ -11,7 +11,7 @@ memory  a VM's disk of 1 GiB against one of 1 TiB: peak memory, and time for wha
 latency a running VM's own writes: idle, and beside a slow backup without and with fleecing
 
 Needs qemu-utils (with qemu-storage-daemon), libnbd with its Python module and nbdcopy, zstd and its Python module, and
-room for about four times the size in the folder. Both sides flush what they wrote to disk. See docs/performance.md.
+room for about four times the size in the folder. Both sides flush what they wrote to disk.
 """
 
 from __future__ import annotations

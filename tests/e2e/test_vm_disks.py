@@ -150,7 +150,7 @@ def test_a_tpm_starts_again_with_its_guest(machine: Node) -> None:
     state = raw(machine, "vm-100-disk-2.raw", bytes(4 << 20))
     set_config(machine, f"tpmstate0: {state},version=v2.0,size=4M")
     guests.start(machine, VM)
-    for _ in range(3):
+    for _number in range(3):
         guest = back_up(machine, "--mode", "stop")
         assert guest["status"] == "ok", guest["error"]
         guests.goes_on(machine, VM)
