@@ -8,9 +8,10 @@ vm      a stopped VM's disk: backup against nbdcopy and zstd, restore against zs
 ct      a container's tree: backup against tar and zstd, restore against zstd and tar
 domain  a running libvirt domain: backup against virtnbdbackup (wants libvirtd, its Python module, and virtnbdbackup)
 memory  a VM's disk of 1 GiB against one of 1 TiB: peak memory, and time for what is empty
+latency a running VM's own writes: idle, and beside a slow backup without and with fleecing
 
 Needs qemu-utils (with qemu-storage-daemon), libnbd with its Python module and nbdcopy, zstd and its Python module, and
-room for about four times the size in the folder. Both sides flush what they wrote to disk. See docs/performance.md.
+room for about four times the size in the folder. Both sides flush what they wrote to disk.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("vm", "ct", "domain", "memory"))
+    parser.add_argument("what", choices=("vm", "ct", "domain", "memory", "latency"))
     parser.add_argument("--mib", type=int, default=1024, help="size of the disk or tree (1024)")
     parser.add_argument("--threads", type=int, default=2, help="of zstd, on both sides (2)")
     parser.add_argument("--rounds", type=int, default=5, help="how often both sides take turns (5)")

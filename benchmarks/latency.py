@@ -4,8 +4,6 @@
 
 """What a backup costs the guest's own writes: a writer in the laboratory's VM, with and without a backup beside it.
 
-    python benchmarks/latency.py [--seconds 20] [--rounds 3] [--folder DIR]
-
 The writer overwrites 4 KiB here and there in a file and flushes each write to the disk. What is measured is how long
 the VM's disk takes for each write of the guest, from request to completion. The backup is limited to 5 MB/s, as a slow
 target would limit it, and is broken off when the writer is done. The situations take turns; the medians of the rounds
@@ -14,13 +12,11 @@ are shown.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from typing import Iterator
 
@@ -32,6 +28,8 @@ from engine.guests.qemu.qmp import QmpClient  # noqa: E402
 from tests.lab.inside import run_inside  # noqa: E402
 from tests.lab.laboratory import VM, Laboratory  # noqa: E402
 
+SECONDS = 20
+"""How long the writer writes in each situation."""
 FILE_MIB = 4 * 24
 """Four times the laboratory's file of noise."""
 LIMIT_KIB = 5_000_000 // 1024
@@ -98,35 +96,30 @@ def percentile(bins: list[int], share: int) -> float:
     return BOUNDS[-1] / 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", default=None)
-    args = parser.parse_args()
+def main(folder: str, _mib: int, _threads: int, rounds: int) -> None:
+    """Measure in a laboratory below a folder; it always has the same size."""
     figures: dict[str, list[tuple[int, float, float]]] = {name: [] for name in SITUATIONS}
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=args.folder) as folder:
-        laboratory = Laboratory(os.path.join(folder, "lab"))
-        try:
-            laboratory.up()
-            socket = os.path.join(laboratory.root, "run/qemu-server", f"{VM}.qga")
-            fill = "for n in 1 2 3 4; do cat /a/files/noise; done >/a/latency; sync"
-            run_inside(socket, "/bin/sh", "-c", fill)
-            for number in range(args.rounds):
-                for name, options in SITUATIONS.items():
-                    bins = measure(laboratory, options, args.seconds, number)
-                    p50, p99 = percentile(bins, 50), percentile(bins, 99)
-                    figures[name].append((sum(bins), p50, p99))
-                    print(
-                        f"round {number + 1}: {name}: {sum(bins)} writes, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
-                        flush=True,
-                    )
-        finally:
-            laboratory.down()
+    laboratory = Laboratory(os.path.join(folder, "lab"))
+    try:
+        laboratory.up()
+        socket = os.path.join(laboratory.root, "run/qemu-server", f"{VM}.qga")
+        fill = "for n in 1 2 3 4; do cat /a/files/noise; done >/a/latency; sync"
+        run_inside(socket, "/bin/sh", "-c", fill)
+        for number in range(rounds):
+            for name, options in SITUATIONS.items():
+                bins = measure(laboratory, options, SECONDS, number)
+                p50, p99 = percentile(bins, 50), percentile(bins, 99)
+                figures[name].append((sum(bins), p50, p99))
+                print(
+                    f"round {number + 1}: {name}: {sum(bins)} writes, p50 {p50:.2f} ms, p99 {p99:.2f} ms",
+                    flush=True,
+                )
+    finally:
+        laboratory.down()
     print(f"{'situation':26}{'writes':>8}{'p50 ms':>9}{'p99 ms':>9}{'p50 / idle':>12}{'p99 / idle':>12}")
     base: list[float] = []
-    for name, rounds in figures.items():
-        middle = [statistics.median(column) for column in zip(*rounds)]
+    for name, found in figures.items():
+        middle = [statistics.median(column) for column in zip(*found)]
         base = base or middle
         ratios = [middle[1] / base[1], middle[2] / base[2]]
         print(f"{name:26}{middle[0]:8.0f}{middle[1]:9.2f}{middle[2]:9.2f}{ratios[0]:12.2f}{ratios[1]:12.2f}")
@@ -136,7 +129,3 @@ def _ls(folder: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return os.listdir(folder)
     return []
-
-
-if __name__ == "__main__":
-    main()

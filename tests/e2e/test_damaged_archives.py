@@ -30,7 +30,6 @@ COMPRESSED: dict[str, Damage] = {
     "a bit in the first frame": lambda data: flipped(data, 5000),
     "a bit in the middle": lambda data: flipped(data, len(data) // 2),
 }
-ZSTD: dict[str, Damage] = {"a bit in the seek table": lambda data: flipped(data, len(data) - 20)}
 VMA: dict[str, Damage] = {
     "a bit in the magic": lambda data: flipped(data, 1),
     "a bit in the header": lambda data: flipped(data, 40),
@@ -49,7 +48,7 @@ TAR: dict[str, Damage] = {
     ("compress", "damages"),
     [
         ("0", {**EVERYWHERE, **VMA}),
-        ("zstd", {**EVERYWHERE, **COMPRESSED, **ZSTD}),
+        ("zstd", {**EVERYWHERE, **COMPRESSED}),
         ("gzip", {**EVERYWHERE, **COMPRESSED}),
         ("lzo", {**EVERYWHERE, **COMPRESSED}),
     ],
@@ -98,8 +97,8 @@ def test_a_guest_is_not_replaced_by_a_damaged_archive(box: Node) -> None:
     assert (tree(box.images / str(CT)), box.config(CT, "lxc").read_text(encoding="utf-8")) == before
 
 
-def test_an_archive_without_its_seek_table_is_read_as_any_other(machine: Node) -> None:
+def test_a_seek_table_that_is_wrong_harms_nothing(machine: Node) -> None:
     (guest,) = machine.json("run", str(VM), "--storage", "backup", "--compress", "zstd")["guests"]
     path = Path(guest["path"])
-    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 1))
+    path.write_bytes(flipped(path.read_bytes(), path.stat().st_size - 24))
     machine.call("restore", guest["archive"], str(NEW))

@@ -146,6 +146,17 @@ def test_uefi_and_tpm(machine: Node) -> None:
     machine.call("guest", "stop", str(TWIN), "--force")
 
 
+def test_a_tpm_starts_again_with_its_guest(machine: Node) -> None:
+    state = raw(machine, "vm-100-disk-2.raw", bytes(4 << 20))
+    set_config(machine, f"tpmstate0: {state},version=v2.0,size=4M")
+    guests.start(machine, VM)
+    for _number in range(3):
+        guest = back_up(machine, "--mode", "stop")
+        assert guest["status"] == "ok", guest["error"]
+        guests.goes_on(machine, VM)
+        wait_for(lambda: "up" in guests.console(machine), "the VM to boot again")
+
+
 def test_a_disk_that_changes_during_the_copy(machine: Node) -> None:
     guests.start(machine, VM)
     child = machine.start("run", str(VM), "--storage", "backup", "--compress", "0", "--bwlimit", "2048")

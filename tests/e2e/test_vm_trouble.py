@@ -34,7 +34,7 @@ def running(machine: Node) -> Iterator[Node]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(QmpClient.__init__.__kwdefaults__, "timeout", 2.0)
+    monkeypatch.setitem(QmpClient.__init__.__kwdefaults__ or {}, "timeout", 2.0)
 
 
 def sockets(node: Node) -> Sockets:
@@ -72,7 +72,7 @@ def test_qemu_does_not_move(running: Node, impatient: None) -> None:
     goes_on(running, VM)
 
 
-@pytest.mark.parametrize("at", ["qmp stop", "qmp block-export-add", "piece of the archive"])
+@pytest.mark.parametrize("at", ["qmp stop", "qmp block-export-add"])
 def test_qemu_dies_during_the_backup(at: str, running: Node) -> None:
     child = running.start(*RUN, "--bwlimit", "2048", fault=Fault(HOLD, at=at))
     child.wait_held()

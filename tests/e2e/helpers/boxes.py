@@ -51,6 +51,9 @@ INITTAB = """\
 WRITER = """\
 #!/bin/sh
 n=0
+for folder in "" /data /data/inner; do
+    [ -d "$folder/" ] && : >"$folder/writer.log"
+done
 while :; do
     n=$((n + 1))
     echo $n >>/writer.log

@@ -26,18 +26,18 @@ LINE = "root:100000:65536"
     ],
 )
 def test_hint(subuid: str, subgid: str | None, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idmaps.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     for kind, name, text in (("u", "uid", subuid), ("g", "gid", subgid)):
         monkeypatch.setitem(idmaps.FILES, kind, str(tmp_path / name))
         if text is not None:
             (tmp_path / name).write_text(text)
     assert idmaps.idmap_hint(MAPS) == hint.replace("uid", str(tmp_path / "uid")).replace("gid", str(tmp_path / "gid"))
-    monkeypatch.setattr(idmaps.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert idmaps.idmap_hint(MAPS) == ""
 
 
 def test_several_maps_are_named_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idmaps.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setitem(idmaps.FILES, "u", str(tmp_path / "uid"))
     assert idmaps.idmap_hint(["u:0:100000:1000", "u:1000:1000:1"]) == (
         f"add the line root:100000:1000 to {tmp_path}/uid; add the line root:1000:1 to {tmp_path}/uid"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from engine.errors import ConfigError, UsageError
 from engine.settings.domain_config import domain_config
-from engine.settings.domain_rewrite import Rewritten, restored_xml
+from engine.settings.domain_rewrite import Rewritten, restored_xml, without_secrets
 from engine.settings.domain_xml import parse_domain
 
 UUID = "7cf798df-7725-443d-a246-a2aa9b6fd781"
@@ -195,6 +195,15 @@ def test_a_loader_outside_packages_is_left_out() -> None:
         )
         assert path not in done.text
         assert "nvram" not in done.text
+
+
+def test_passwords_are_kept_but_not_shown() -> None:
+    text = TEXT.replace("port='-1'", "port='-1' passwd='secret'")
+    done = restored_xml(
+        text, name="x", uuid=NEW, vmid=200, disks={}, nvram="", new_macs=False, trust=False, overrides={}
+    )
+    assert 'passwd="secret"' in done.text
+    assert "secret" not in without_secrets(done.text)
 
 
 def test_overrides() -> None:

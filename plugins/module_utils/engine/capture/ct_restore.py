@@ -111,12 +111,12 @@ def extract_ct(
         if status == 0:
             guard.finish()
             return
-        if not ignore_unpack_errors and not source.read(1):
-            # Tar complains, too, when the archive is cut short.
-            guard.finish()
         errors.seek(0)
         last = errors.read()[-2000:].decode("utf-8", "replace").strip()
     if not ignore_unpack_errors:
+        if not source.read(1):
+            # tar got all there is: perhaps it complains because that is not all of the archive.
+            guard.finish()
         raise GuestError(
             f"cannot unpack the archive to {rootdir}: tar ended with status {status}: {last}",
             hint=idmap_hint(idmaps) or "check space and quota there; ignore_unpack_errors keeps what could be unpacked",

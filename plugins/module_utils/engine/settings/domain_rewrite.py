@@ -97,6 +97,15 @@ def restored_xml(
     return done
 
 
+def without_secrets(text: str) -> str:
+    """The XML as people and logs may see it."""
+    root = parse_domain(text).root
+    for element in root.iter("graphics"):
+        if element.get("passwd"):
+            element.set("passwd", "...")
+    return domain_text(root)
+
+
 def _set_text(root: ET.Element, tag: str, text: str) -> None:
     element = root.find(tag)
     if element is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
-from ..settings.domain_rewrite import restored_xml
+from ..settings.domain_rewrite import restored_xml, without_secrets
 from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, parse_domain
 from ..settings.storages import StorageDef
 from ..storages.base import Storage
@@ -105,7 +105,7 @@ def plan_domain(
         state="planned",
         volumes=[volume.planned for volume in volumes],
         replaces=replaced is not None,
-        config=done.text,
+        config=without_secrets(done.text),
         config_path=f"{settings.uri} {name}",
         dropped=done.dropped,
         warnings=list(done.warnings),
@@ -116,7 +116,7 @@ def plan_domain(
         result.warnings.append(
             "these elements reach into the host and are left out (trust_config keeps them): " + "; ".join(done.dropped)
         )
-    plan = RestorePlan(archive, result, volumes)
+    plan = RestorePlan(archive, result, volumes, definition=done.text)
     if replaced is not None:
         _retire(replaced, plan)
     return plan
@@ -130,7 +130,7 @@ def fill_domain(host: Host, plan: RestorePlan, request: RestoreRequest, undo: Un
     settings = libvirt_settings(host)
     if settings is None:
         raise UsageError("libvirt is not used on this node")
-    identity = parse_domain(plan.result.config).uuid
+    identity = parse_domain(plan.definition).uuid
     paths = [volume.path for volume in plan.volumes]
     token = undo.push(UNNAMED, uri=settings.uri, uuid=identity, paths=paths)
     for path in paths:
@@ -138,7 +138,7 @@ def fill_domain(host: Host, plan: RestorePlan, request: RestoreRequest, undo: Un
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
     plan.result.size = fill_vm(host, plan, request, undo, report)
     old = undo.push(UNNAMED, uri=settings.uri, uuid=identity, paths=list(plan.result.freed))
-    Definitions(settings.uri).define(plan.result.config, identity)
+    Definitions(settings.uri).define(plan.definition, identity)
     undo.drop(token)
     for path in plan.result.freed:
         report.info(f"freeing {path} of the replaced domain")

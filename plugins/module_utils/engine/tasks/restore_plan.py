@@ -49,12 +49,14 @@ class RestorePlan:
     """A restore that is ready to begin.
 
     :param old: volumes of the replaced guest as undo entries name them, to be freed once the new one is in place.
+    :param definition: of a libvirt domain: its XML, with the passwords that the result does not show.
     """
 
     archive: Archive
     result: RestoreResult
     volumes: list[NewVolume]
     old: list[tuple[str, str, str]] = field(default_factory=list)
+    definition: str = ""
 
 
 def journal_entry(volid: str, volume: Volume) -> tuple[str, str, str]:
