@@ -109,7 +109,7 @@ def remove(path: str) -> None:
 def compare(what: str, rounds: int, aim: float, ours: Step, theirs: Step) -> None:
     """Measure both in turn; the median of the pairs' ratios counts, so that noise which lasts hits both sides."""
     say(f"== {what}")
-    pairs = [(ours.measure(), theirs.measure()) for _ in range(rounds)]
+    pairs = [(ours.measure(), theirs.measure()) for _round in range(rounds)]
     left, right = ([pair[side] for pair in pairs] for side in (0, 1))
     ratios = sorted(one.seconds / other.seconds for one, other in pairs)
     busy = statistics.median(one.busy / other.busy for one, other in pairs)

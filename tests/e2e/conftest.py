@@ -26,6 +26,8 @@ def node() -> Iterator[Node]:
     """A node without guests."""
     # Not tmp_path: sockets need short paths.
     root = Path(tempfile.mkdtemp(prefix="e2e-"))
+    # The users of unprivileged containers have to get through.
+    root.chmod(0o711)
     yield Node(root)
     shutil.rmtree(root)
 

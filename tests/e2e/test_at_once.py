@@ -51,7 +51,7 @@ def test_a_guest_under_backup_is_left_alone(btrfs_box: Node) -> None:
 
 def test_two_restores_of_one_id(box: Node) -> None:
     box.call(*RUN)
-    first = box.start("restore", "backup:latest/box", "201", fault=Fault(HOLD, at="during tar"))
+    first = box.start("restore", "backup:latest/box", "201", fault=Fault(HOLD, at="journal task.unnamed"))
     first.wait_held()
     complaint = box.call("restore", "backup:latest/box", "201", status=1)
     assert "restore of guest 201" in complaint

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 from engine.guests.qemu import agent
@@ -44,9 +44,7 @@ def running(machine: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     ],
     ids=["well", "refuses", "hangs", "hangs before"],
 )
-def test_ill_before_the_instant(
-    running: Node, ill: dict[str, tuple[str, ...]], frozen: bool, warning: str, thaws: bool
-) -> None:
+def test_ill_before_the_instant(running: Node, ill: dict[str, Any], frozen: bool, warning: str, thaws: bool) -> None:
     fake = FakeAgent(running, **ill)
     guest = back_up(running)
     fake.close()

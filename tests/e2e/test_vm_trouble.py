@@ -37,7 +37,7 @@ def running(machine: Node) -> Iterator[Node]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(QmpClient.__init__.__kwdefaults__, "timeout", 2.0)
+    monkeypatch.setitem(QmpClient.__init__.__kwdefaults__ or {}, "timeout", 2.0)
     monkeypatch.setattr(agents, "FREEZE_SECONDS", 1.0)
     monkeypatch.setattr(agents, "THAW_SECONDS", 1.0)
 
@@ -77,7 +77,7 @@ def test_qemu_does_not_move(running: Node, impatient: None) -> None:
     goes_on(running, VM)
 
 
-@pytest.mark.parametrize("at", ["qmp stop", "qmp block-export-add", "piece of the archive"])
+@pytest.mark.parametrize("at", ["qmp stop", "qmp block-export-add"])
 def test_qemu_dies_during_the_backup(at: str, running: Node) -> None:
     child = running.start(*RUN, "--bwlimit", "2048", fault=Fault(HOLD, at=at))
     child.wait_held()
@@ -147,56 +147,6 @@ def test_agent_that_answers(machine: Node, agent: FakeAgent) -> None:
     back_up(machine, "--mode", "suspend")
     assert agent.asked().count("guest-fsfreeze-freeze") == 1
     goes_on(machine, VM)
-
-
-@pytest.mark.parametrize(
-    ("agent_that", "why"),
-    [
-        ({"refuses": ("guest-fsfreeze-freeze",)}, "the fake agent refuses"),
-        ({"ignores": ("guest-fsfreeze-freeze",)}, "no answer within 1 s"),
-        ({"ignores": ("guest-fsfreeze-freeze", "guest-fsfreeze-thaw")}, "no answer within 1 s"),
-    ],
-    ids=["refuses", "hangs", "hangs for ever"],
-)
-def test_agent_that_does_not_freeze(
-    agent_that: dict[str, tuple[str, ...]], why: str, running: Node, impatient: None
-) -> None:
-    agent = FakeAgent(running, **agent_that)
-    ended = running.start(*RUN).wait()
-    assert ended.status == 0, ended.err
-    assert f"could not be frozen, the backup goes on without: {why}" in ended.err.replace("\n", " ") or why in ended.err
-    assert "guest-fsfreeze-thaw" in agent.asked()
-    assert len(running.archives()) == 1
-    goes_on(running, VM)
-    agent.close()
-    if "guest-fsfreeze-thaw" in agent_that.get("ignores", ()):
-        # The thaw is owed to the guest until an agent confirms it.
-        assert running.leftovers() != []
-        config = running.config(VM, "qemu")
-        config.write_text(config.read_text(encoding="utf-8").replace("agent: 1\n", ""), encoding="utf-8")
-        better = FakeAgent(running)
-        running.call("heal")
-        assert "guest-fsfreeze-thaw" in better.asked()
-        better.close()
-    assert running.leftovers() == []
-
-
-def test_agent_that_does_not_thaw(running: Node, impatient: None) -> None:
-    """The backup fails, because its guest may be frozen; whoever finds an agent that answers thaws it."""
-    agent = FakeAgent(running, ignores=("guest-fsfreeze-thaw",))
-    ended = running.start(*RUN).wait()
-    assert ended.status == 3
-    assert "the guest agent of VM 100 (machine)" in ended.err
-    assert agent.frozen()
-    agent.close()
-    config = running.config(VM, "qemu")
-    config.write_text(config.read_text(encoding="utf-8").replace("agent: 1\n", ""), encoding="utf-8")
-    better = FakeAgent(running)
-    running.call("heal")
-    assert not better.frozen()
-    assert running.leftovers() == []
-    goes_on(running, VM)
-    better.close()
 
 
 def test_a_pause_that_was_not_ours_is_kept(running: Node) -> None:

@@ -9,7 +9,7 @@ volume=/var/lib/vz/images/$id/subvol-$id-disk-0.subvol
 rm -rf "$seed"
 lxc-create -P "$seed" -n "$id" -t busybox
 cd "$seed/$id/rootfs/root"
-hostname >who
+uname -n >who
 chmod 640 who
 ln who same
 ln -s ../root/who link

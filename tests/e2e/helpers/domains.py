@@ -17,7 +17,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import libvirt  # noqa: F401
+import libvirt  # noqa: F401  pylint: disable=unused-import
 from engine.cli import main
 
 from helpers import guests
@@ -87,7 +87,7 @@ class Libvirtd:
         with (folder / "daemon.log").open("wb") as log:
             self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.space = f"/proc/{self._daemon.pid}/ns/mnt"
-        wait_for(lambda: (folder / "run" / "libvirt-sock").exists(), "libvirtd", 60)
+        wait_for((folder / "run" / "libvirt-sock").exists, "libvirtd", 60)
 
     def call(self, *argv: str, check: bool = True) -> str:
         """Output of a command that runs where the daemon does."""

@@ -17,9 +17,9 @@ from typing import Any, Iterator
 import engine
 import engine.tasks.backup
 import engine.tasks.restore
-import nbd  # noqa: F401
-import qemu.qmp  # noqa: F401
-import zstandard  # noqa: F401
+import nbd  # noqa: F401  pylint: disable=unused-import
+import qemu.qmp  # noqa: F401  pylint: disable=unused-import
+import zstandard  # noqa: F401  pylint: disable=unused-import
 from engine.cli import main
 from engine.storages.mounts import mounts_below
 from engine.system.host import Host, Paths

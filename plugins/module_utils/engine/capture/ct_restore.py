@@ -113,6 +113,9 @@ def extract_ct(
         errors.seek(0)
         last = errors.read()[-2000:].decode("utf-8", "replace").strip()
     if not ignore_unpack_errors:
+        if not source.read(1):
+            # tar got all there is: perhaps it complains because that is not all of the archive.
+            guard.finish()
         raise GuestError(
             f"cannot unpack the archive to {rootdir}: tar ended with status {status}: {last}",
             hint="check space and quota there; ignore_unpack_errors keeps what could be unpacked",

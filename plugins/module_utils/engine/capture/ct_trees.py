@@ -26,7 +26,7 @@ MOUNT = "capture.ct.mount"
 
 UNDO: dict[str, Handler] = {MOUNT: lambda data: unmount(str(data["path"]))}
 
-Volumes = Sequence["tuple[Mount, Volume]"]
+Volumes = Sequence[tuple[Mount, Volume]]
 
 
 @dataclass

@@ -96,9 +96,9 @@ def _run(
         record.update(result.to_dict())
 
     context = BackupContext(host, prepared.storage, prepared.settings, record, report, save)
-    set_io_priority(prepared.settings.ionice, report)
     try:
         with interruptible():
+            set_io_priority(prepared.settings.ionice, report)
             for info, outcome in todo:
                 save()
                 backup_guest(context, info, outcome)
