@@ -244,6 +244,7 @@ class Lab:
             if time.monotonic() > deadline:
                 sys.exit(f"node {address} did not start within {BOOT_SECONDS} s; its state is {state or 'unknown'}")
             state = ask("timeout", "5", *login, "systemctl is-system-running --wait", check=False)
+            time.sleep(0.3)
 
     def down(self) -> None:
         """Stop the nodes and remove what ``up`` made, whatever of it there is."""
