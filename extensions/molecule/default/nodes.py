@@ -244,6 +244,7 @@ class Lab:
             if time.monotonic() > deadline:
                 sys.exit(f"node {address} did not start within {BOOT_SECONDS} s; its state is {state or 'unknown'}")
             state = ask("timeout", "5", *login, "systemctl is-system-running --wait", check=False)
+            time.sleep(0.3)
 
     def down(self) -> None:
         """Stop the nodes and remove what ``up`` made, whatever of it there is."""
@@ -264,10 +265,10 @@ class Lab:
 
     def _stop(self, name: str) -> None:
         node = ("-P", self.nodes, "-n", name)
-        run(*self.inside("lxc-stop", *node, "--kill"), check=False)
-        state = ask(*self.inside("lxc-info", *node, "--state", "--no-humanize"))
+        run("timeout", "60", *self.inside("lxc-stop", *node, "--kill"), check=False)
+        state = ask("timeout", "30", *self.inside("lxc-info", *node, "--state", "--no-humanize"), check=False)
         if state != "STOPPED":
-            sys.exit(f"node {name} does not stop, its state is {state}; see {self.nodes}/{name}/log")
+            sys.exit(f"node {name} does not stop, its state is {state or 'unknown'}; see {self.nodes}/{name}/log")
 
 
 def main() -> None:
