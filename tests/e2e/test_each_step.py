@@ -220,12 +220,11 @@ def replacement(node: Node, vmid: int, kind: str) -> tuple[tuple[str, ...], Chec
         assert sorted(path.name for path in folder.iterdir()) == named
         volume = folder / named[1]
         if kind == "lxc":
-            now, new = tree(volume), tree(origin)
-            marked = {**new, "mark": now.get("mark")}
+            files, plain = tree(volume), tree(origin)
+            assert files == ({**plain, "mark": files.get("mark")} if text == tagged else plain)
         else:
-            now, new = volume.read_bytes(), origin.read_bytes()
-            marked = b"mark" + new[4:]
-        assert now == (marked if text == tagged else new)
+            disk = origin.read_bytes()
+            assert volume.read_bytes() == (b"mark" + disk[4:] if text == tagged else disk)
 
     return ("restore", archive, str(NEW), "--force"), prepare, check
 

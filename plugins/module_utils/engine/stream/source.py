@@ -21,9 +21,9 @@ from ..errors import IntegrityError, StorageError
 from ..formats import seekable
 from ..formats.seekable import Frame, SeekTable
 from .children import Child, decompress_argv, pipe_size, stream_fd
-from .files import cpu_count
+from .files import CHUNK, cpu_count
 from .limit import Limiter
-from .zstd import frame_decompressor
+from .zstd import WrongTable, frame_decompressor
 
 Writable = Union[bytearray, memoryview]
 
@@ -88,7 +88,10 @@ class Source:
 
 
 class FrameSource(Source):
-    """Frames of a seekable archive, decompressed ahead in threads."""
+    """Frames of a seekable archive, decompressed ahead in threads.
+
+    Where the seek table turns out to be wrong the frames are read on as a stream, which does not need it.
+    """
 
     def __init__(self, fd: int, path: str, bwlimit_kib: int, table: SeekTable) -> None:
         super().__init__(fd, path, bwlimit_kib)
@@ -100,18 +103,39 @@ class FrameSource(Source):
         self._ahead = min(threads + 1, max(1, 256 * 1024 * 1024 // max(1, table.longest)))
         self._pending: deque[Future[bytes]] = deque()
         self._current = memoryview(b"")
+        self._given = 0
+        self._stream: ChildSource | None = None
 
     def _some(self, view: memoryview) -> int:
-        while not self._current:
-            self._fill()
-            if not self._pending:
-                return 0
-            self._current = memoryview(self._pending.popleft().result())
-            self._fill()
+        try:
+            while not self._current and self._stream is None:
+                self._fill()
+                if not self._pending:
+                    return 0
+                self._current = memoryview(self._pending.popleft().result())
+                self._fill()
+        except WrongTable:
+            self._stream = self._as_stream()
+        if self._stream is not None:
+            return self._stream.readinto(view)
         part = self._current[: len(view)]
         view[: len(part)] = part
         self._current = self._current[len(part) :]
+        self._given += len(part)
         return len(part)
+
+    def _as_stream(self) -> ChildSource:
+        """The rest of the archive, read from its start up to where this came."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        stream = ChildSource(os.dup(self._fd), self.path, 0, "zst")
+        try:
+            while stream.position < self._given:
+                if not stream.read(min(CHUNK, self._given - stream.position)):
+                    raise IntegrityError(f"{self.path} is damaged: it ends at byte {stream.position} of its content")
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     def _fill(self) -> None:
         while len(self._pending) < self._ahead:
@@ -126,7 +150,7 @@ class FrameSource(Source):
         skippable = seekable.skippable_size(os.pread(self._fd, seekable.FRAME_HEAD.size, frame.offset))
         if skippable is not None:
             if frame.length or skippable != frame.size:
-                raise IntegrityError(f"{what} holds no data, but the seek table says {frame.length} bytes")
+                raise WrongTable(f"{what} holds no data, but the seek table says {frame.length} bytes")
             return b""
         data = os.pread(self._fd, frame.size, frame.offset)
         if len(data) != frame.size:
@@ -135,6 +159,8 @@ class FrameSource(Source):
 
     def _release(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._stream is not None:
+            self._stream.close()
 
 
 class ChildSource(Source):

@@ -14,6 +14,10 @@ from ..errors import DependencyError, IntegrityError
 from .files import Buffer
 
 
+class WrongTable(IntegrityError):
+    """A seek table does not fit the frames; they are complete without it."""
+
+
 def library() -> ModuleType:
     """The ``zstandard`` module.
 
@@ -47,7 +51,10 @@ def frame_compressor(level: int) -> Callable[[Buffer], bytes]:
 
 
 def frame_decompressor() -> Callable[[bytes, int, str], bytes]:
-    """A function for any number of threads: one frame, its length when decompressed, and its name in errors."""
+    """A function for any number of threads: one frame, its length when decompressed, and its name in errors.
+
+    The function raises :class:`WrongTable` for another length, :class:`IntegrityError` for a damaged frame.
+    """
     zstandard = library()
     local = threading.local()
 
@@ -59,12 +66,12 @@ def frame_decompressor() -> Callable[[bytes, int, str], bytes]:
             claimed = zstandard.frame_content_size(frame)
             # -1: the frame does not say; then the limit below bounds what is allocated.
             if claimed not in (-1, length):
-                raise IntegrityError(f"{what} holds {claimed} bytes, but the seek table says {length}")
+                raise WrongTable(f"{what} holds {claimed} bytes, but the seek table says {length}")
             data: bytes = context.decompress(frame, max_output_size=length)
         except zstandard.ZstdError as exc:
             raise IntegrityError(f"{what} is damaged: {exc}") from exc
         if len(data) != length:
-            raise IntegrityError(f"{what} holds {len(data)} bytes, but the seek table says {length}")
+            raise WrongTable(f"{what} holds {len(data)} bytes, but the seek table says {length}")
         return data
 
     return decompress
