@@ -106,14 +106,15 @@ def backup(node: Node, vmid: int, *options: str) -> tuple[tuple[str, ...], Check
     return ("run", str(vmid), "--storage", "backup", "--notes-template", "{guestname}", *options), check
 
 
-def test_vm_snapshot(machine: Node, agent: FakeAgent) -> None:
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_vm_snapshot(action: str, machine: Node, agent: FakeAgent) -> None:
     argv, check = backup(machine, VM, "--compress", "zstd")
 
     def check_all() -> None:
         check()
         assert not agent.frozen()
 
-    at_each_step(machine, KILL, argv, check_all)
+    at_each_step(machine, action, argv, check_all)
 
 
 def test_vm_snapshot_that_fails(machine: Node, agent: FakeAgent) -> None:
@@ -165,10 +166,11 @@ def test_vm_that_does_not_run(status: str, machine: Node) -> None:
     at_each_step(machine, KILL, argv, check, "journal|qmp (qom-set|nbd)|qemu-storage-daemon")
 
 
-def test_ct_snapshot(btrfs_box: Node) -> None:
+@pytest.mark.parametrize("action", [KILL, TERM])
+def test_ct_snapshot(action: str, btrfs_box: Node) -> None:
     guests.start(btrfs_box, CT)
     argv, check = backup(btrfs_box, CT)
-    at_each_step(btrfs_box, KILL, argv, check)
+    at_each_step(btrfs_box, action, argv, check)
 
 
 def test_ct_snapshot_that_fails(btrfs_box: Node) -> None:

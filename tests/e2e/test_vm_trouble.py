@@ -72,7 +72,7 @@ def test_qemu_does_not_move(running: Node, impatient: None) -> None:
     goes_on(running, VM)
 
 
-@pytest.mark.parametrize("at", ["qmp stop", "qmp block-export-add"])
+@pytest.mark.parametrize("at", ["qmp stop", "qmp block-export-add", "piece of the archive"])
 def test_qemu_dies_during_the_backup(at: str, running: Node) -> None:
     child = running.start(*RUN, "--bwlimit", "2048", fault=Fault(HOLD, at=at))
     child.wait_held()
