@@ -25,9 +25,15 @@ class Reader(Protocol):
     def readinto(self, buffer: bytearray) -> int: ...
 
 
-def pump_fd(fd: int, sink: Writer, progress: Counter | None = None) -> int:
+def pump_fd(
+    fd: int,
+    sink: Writer,
+    progress: Counter | None = None,
+    inspect: Callable[[memoryview], None] | None = None,
+) -> int:
     """Copy what a program writes (``fd`` is our end of its standard output) into a sink, until it closes the pipe.
 
+    :param inspect: sees each part, too.
     :returns: bytes copied.
     """
     pipe_size(fd, CHUNK)
@@ -39,6 +45,8 @@ def pump_fd(fd: int, sink: Writer, progress: Counter | None = None) -> int:
         if not got:
             return total
         sink.write(view[:got])
+        if inspect is not None:
+            inspect(view[:got])
         total += got
         if progress is not None:
             progress.add(got)

@@ -33,6 +33,7 @@ class ArchiveEntry:
         return self.archive.volid
 
     def to_dict(self) -> dict[str, Any]:
+        last = self.archive.record.last
         return {
             "volid": self.archive.volid,
             "path": self.archive.path,
@@ -45,6 +46,9 @@ class ArchiveEntry:
             "notes": self.archive.notes,
             "protected": self.archive.protected,
             "log": self.archive.log,
+            "verified": None
+            if last is None
+            else {"state": last.state, "level": last.level, **instant("time", last.time), "causes": list(last.causes)},
         }
 
 

@@ -41,7 +41,7 @@ class RunRecord:
     def start(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
         """Write a new record in the state ``running``.
 
-        :param kind: ``backup`` or ``restore``; :param request: what was asked, for people.
+        :param kind: ``backup``, ``restore`` or ``verify``; :param request: what was asked, for people.
         """
         now = time.time()
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{os.getpid()}"
