@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
@@ -94,16 +95,18 @@ def _copy(
     export: NbdExport, vma: VmaWriter, dev_id: int, disk: CapturedDisk, progress: Progress, digest: DiskDigest
 ) -> VolumeStats:
     stats = VolumeStats(disk.drive.key, disk.name, disk.size)
-    for offset, length, data in export.read_ahead(_pieces(export), release=export.can_discard):
-        first = offset // CLUSTER
-        if data is None:
-            zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))
-        else:
-            zero = vma.write_clusters(dev_id, first, data)
-            stats.read += length
-        stats.zero += zero
-        digest.add(offset, length, data)
-        progress.add(length, zero)
+    with ThreadPoolExecutor(1, "digest") as beside:
+        for offset, length, data in export.read_ahead(_pieces(export), release=export.can_discard):
+            hashed = beside.submit(digest.add, offset, length, data)
+            first = offset // CLUSTER
+            if data is None:
+                zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))
+            else:
+                zero = vma.write_clusters(dev_id, first, data)
+                stats.read += length
+            stats.zero += zero
+            hashed.result()
+            progress.add(length, zero)
     return stats
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Protocol
 
 from .children import pipe_size
@@ -40,16 +41,18 @@ def pump_fd(
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
     total = 0
-    while True:
-        got = os.readv(fd, [buffer])
-        if not got:
-            return total
-        sink.write(view[:got])
-        if inspect is not None:
-            inspect(view[:got])
-        total += got
-        if progress is not None:
-            progress.add(got)
+    with ThreadPoolExecutor(1, "inspect") as beside:
+        while True:
+            got = os.readv(fd, [buffer])
+            if not got:
+                return total
+            inspected = None if inspect is None else beside.submit(inspect, view[:got])
+            sink.write(view[:got])
+            if inspected is not None:
+                inspected.result()
+            total += got
+            if progress is not None:
+                progress.add(got)
 
 
 def feed(

@@ -14,6 +14,7 @@ from ..storages.dump import Archive
 from ..stream.progress import Progress
 from ..stream.source import Source, open_source
 from ..system.report import Reporter
+from .archives import verified_dict
 from .restore_config import get_key
 from .restore_plan import archive_guest, read_contents
 from .restore_vm import mapped_disks
@@ -57,6 +58,7 @@ def begin(archive: Archive, level: str) -> VerifiedArchive:
         time=archive.time,
         size=archive.size,
         level=level,
+        before=verified_dict(archive),
     )
 
 

@@ -59,7 +59,7 @@ class VerifiedArchive:
 
     :param state: ``ok``; ``unknown``: all can be read, but nobody noted what was written; ``damaged``; ``failed``: it
         could not be verified; ``fresh``: left alone, verified not long ago; ``gone``: removed meanwhile; ``planned``.
-    :param name: of the guest, as the archive says.
+    :param name: of the guest, as the archive says; :param before: what the verification before this one said.
     :param read: bytes of uncompressed content that were read.
     """
 
@@ -70,6 +70,7 @@ class VerifiedArchive:
     time: float
     size: int
     level: str
+    before: dict[str, Any] | None = None
     state: str = "planned"
     name: str = ""
     reason: str = ""
@@ -88,6 +89,7 @@ class VerifiedArchive:
             **instant("time", self.time),
             "size": self.size,
             "level": self.level,
+            "before": self.before,
             "state": self.state,
             "reason": self.reason,
             "volumes": [volume.to_dict() for volume in self.volumes],
