@@ -114,7 +114,7 @@ run:
       description: Job that gave selection and options.
       type: str
     state:
-      description: V(finished), V(interrupted) or V(aborted). Not in check mode.
+      description: V(finished), V(failed), V(interrupted) or V(aborted). Not in check mode.
       type: str
     ok:
       description: Whether no guest failed. Not in check mode.
@@ -152,6 +152,9 @@ run:
       description: What deserves a look although the run went on.
       type: list
       elements: str
+    error:
+      description: Message, remedy and code, when the run failed as a whole. Not in check mode.
+      type: dict
     guests:
       description: Outcome of every guest.
       type: list
