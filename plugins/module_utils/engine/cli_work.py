@@ -35,6 +35,7 @@ VALUES = {
     "performance": "max-workers=N,...",
     "prune-backups": "keep-last=N,...",
     "notes-template": "TEXT",
+    "script": "FILE",
 }
 """vzdump's options with a value, and how it looks."""
 

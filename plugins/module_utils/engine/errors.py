@@ -81,6 +81,12 @@ class DependencyError(HoldfastError):
     code = "dependency"
 
 
+class HookError(HoldfastError):
+    """A hook script cannot be run, or ended with an error."""
+
+    code = "hook"
+
+
 class Interrupted(HoldfastError):
     """A signal asked the run to stop; everything was undone."""
 

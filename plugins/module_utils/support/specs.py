@@ -87,4 +87,5 @@ def backup_spec() -> dict[str, Any]:
         "remove": {"type": "bool"},
         "protected": {"type": "bool"},
         "notes_template": {"type": "str"},
+        "script": {"type": "path"},
     }

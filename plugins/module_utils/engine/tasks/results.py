@@ -95,6 +95,7 @@ class RunResult:
     """One backup run: what was asked and what became of every guest.
 
     :param state: ``running``, ``finished``, ``aborted`` (the process died) or ``interrupted`` (a signal stopped it).
+    :param log: path of what the run said.
     """
 
     id: str
@@ -108,6 +109,7 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     state: str = "running"
     finished: float | None = None
+    log: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -142,6 +144,7 @@ class RunResult:
             "external": self.skipped,
             "options": self.options,
             "warnings": self.warnings,
+            "log": self.log,
         }
 
 
