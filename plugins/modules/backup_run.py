@@ -114,7 +114,7 @@ run:
       description: Job that gave selection and options.
       type: str
     state:
-      description: V(finished), V(interrupted) or V(aborted). Not in check mode.
+      description: V(finished), V(failed), V(interrupted) or V(aborted). Not in check mode.
       type: str
     ok:
       description: Whether no guest failed. Not in check mode.
@@ -148,6 +148,9 @@ run:
       description: Ids of selected guests that are on other nodes.
       type: list
       elements: int
+    log:
+      description: File on the node with what the run said. Not in check mode; empty when no guest was backed up.
+      type: str
     warnings:
       description: What deserves a look although the run went on.
       type: list

@@ -94,7 +94,8 @@ class GuestOutcome:
 class RunResult:
     """One backup run: what was asked and what became of every guest.
 
-    :param state: ``running``, ``finished``, ``aborted`` (the process died) or ``interrupted`` (a signal stopped it).
+    :param state: ``running``, ``finished``, ``failed`` (as a whole), ``aborted`` (the process died) or ``interrupted``
+        (a signal stopped it).
     :param log: path of what the run said.
     """
 
