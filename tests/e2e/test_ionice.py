@@ -17,7 +17,9 @@ from helpers.node import Node
 
 @pytest.mark.parametrize(("scheduler", "ignored"), [("bfq", False), ("none", True)])
 def test_schedulers(btrfs_box: Node, scheduler: str, ignored: bool) -> None:
-    found = subprocess.run(["findmnt", "-no", "SOURCE", btrfs_box.root / "local"], capture_output=True, text=True)
+    found = subprocess.run(
+        ["findmnt", "-no", "SOURCE", btrfs_box.root / "local"], capture_output=True, text=True, check=True
+    )
     disk = os.path.basename(found.stdout.strip())
     Path(f"/sys/block/{disk}/queue/scheduler").write_text(scheduler, encoding="ascii")
     with btrfs_box.mounted():
