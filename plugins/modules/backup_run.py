@@ -155,6 +155,9 @@ run:
       description: What deserves a look although the run went on.
       type: list
       elements: str
+    error:
+      description: Message, remedy and code, when the run failed as a whole. Not in check mode.
+      type: dict
     guests:
       description: Outcome of every guest.
       type: list

@@ -15,6 +15,7 @@ from ..system.host import Host
 from ..system.report import Reporter
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
+from .follow_up import followed_up
 from .heal import heal
 from .hooks import RunHooks
 from .locking import run_lock
@@ -56,32 +57,29 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
     :raises HookError: the hook script refused the run as a whole, ``result`` tells what was done before.
     :raises Interrupted: a signal stopped the run; everything was undone, ``result`` tells what was done before.
     """
-    heal(host, report)
-    log = RunLog(report)
-    with RunHooks(log) as hooks:
-        prepared = prepare(host, request, hooks.init)
-        for warning in prepared.warnings:
-            log.warn(warning)
-        prepared.storage.activate(Need("backup", write=True))
-        with run_lock(host, prepared.settings.lockwait, log):
-            return _run_locked(host, request, prepared, hooks, log)
+    with followed_up(host, request, report) as result:
+        heal(host, report)
+        log = RunLog(report)
+        with RunHooks(log) as hooks:
+            prepared = prepare(host, request, hooks.init)
+            for warning in prepared.warnings:
+                log.warn(warning)
+            result.storage = prepared.storage.name
+            result.options = prepared.effective_options()
+            result.warnings = list(prepared.warnings)
+            prepared.storage.activate(Need("backup", write=True))
+            with run_lock(host, prepared.settings.lockwait, log):
+                _run_locked(host, prepared, result, hooks, log)
+    return result
 
 
-def _run_locked(host: Host, request: BackupRequest, prepared: Prepared, hooks: RunHooks, log: RunLog) -> RunResult:
-    result = RunResult(
-        id="",
-        node=host.node,
-        storage=prepared.storage.name,
-        job=request.job,
-        started=time.time(),
-        options=prepared.effective_options(),
-        guests=[
-            *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
-            *(_missing(host, text) for text in prepared.missing),
-        ],
-        skipped=prepared.external,
-        warnings=list(prepared.warnings),
-    )
+def _run_locked(host: Host, prepared: Prepared, result: RunResult, hooks: RunHooks, log: RunLog) -> None:
+    result.started = time.time()
+    result.skipped = prepared.external
+    result.guests = [
+        *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
+        *(_missing(host, text) for text in prepared.missing),
+    ]
     todo = _mark_fresh(prepared, result, log)
     if todo:
         _run(host, prepared, result, todo, hooks, log)
@@ -90,7 +88,6 @@ def _run_locked(host: Host, request: BackupRequest, prepared: Prepared, hooks: R
             hooks.start(prepared.storage)
             hooks.end()
         result.finished, result.state = time.time(), "finished"
-    return result
 
 
 def _run(

@@ -80,7 +80,7 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
                 hooks.end()
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
-            outcome.error = _error(exc)
+            outcome.error = error_dict(exc)
             log.error(f"backup of {info.label} failed: {exc}")
             hooks.abort()
             if isinstance(exc, Interrupted):
@@ -299,7 +299,8 @@ def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome, 
         log.warn(f"cannot put the log beside the archive: {exc.strerror}")
 
 
-def _error(exc: HoldfastError | OSError) -> dict[str, Any]:
+def error_dict(exc: HoldfastError | OSError) -> dict[str, Any]:
+    """A failure as results carry it."""
     if isinstance(exc, HoldfastError):
         return {"message": exc.message, "hint": exc.hint, "code": exc.code}
     return {"message": str(exc), "hint": "", "code": "error"}

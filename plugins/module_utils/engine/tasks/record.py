@@ -126,17 +126,17 @@ def load_records(host: Host) -> list[RunRecord]:
         names = sorted(os.listdir(host.paths.runs), reverse=True)
     except FileNotFoundError:
         return []
-    found = []
-    for name in names:
-        folder = os.path.join(host.paths.runs, name)
-        if not os.path.isdir(folder):
-            continue
-        try:
-            data = json.loads(read_text(os.path.join(folder, "run.json")) or "{}")
-        except ValueError:
-            data = {}
-        found.append(RunRecord(name, folder, {"id": name, "state": "running", **data}))
-    return found
+    return [open_record(host, name) for name in names if os.path.isdir(os.path.join(host.paths.runs, name))]
+
+
+def open_record(host: Host, run_id: str) -> RunRecord:
+    """The record of a run."""
+    folder = os.path.join(host.paths.runs, run_id)
+    try:
+        data = json.loads(read_text(os.path.join(folder, "run.json")) or "{}")
+    except ValueError:
+        data = {}
+    return RunRecord(run_id, folder, {"id": run_id, "state": "running", **data})
 
 
 def tidy_records(host: Host) -> None:
