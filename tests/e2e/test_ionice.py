@@ -26,6 +26,6 @@ def test_schedulers(btrfs_box: Node, scheduler: str, ignored: bool) -> None:
         argv = ("run", str(CT), "--storage", "disk")
         told = btrfs_box.start(*argv, "--ionice", "3").wait()
         assert told.status == 0, told.err
-        assert (f"ionice 3 has no effect on disks whose I/O scheduler ignores it: {disk} (none)" in told.err) == ignored
+        assert (f"ionice 3 has no effect on disks whose I/O scheduler ignores it: {disk} (none)" in told.out) == ignored
         assert "ionice priority: 3" in next((btrfs_box.root / "disk" / "dump").glob("*.log")).read_text()
-        assert "ionice" not in btrfs_box.start(*argv).wait().err
+        assert "ionice" not in btrfs_box.start(*argv).wait().out
