@@ -92,10 +92,11 @@ def test_prune_difference_drops_what_goes() -> None:
     archives = [
         {"archive": "nas:backup/a", "size": 1024, "mark": "keep", "rule": "keep-last"},
         {"archive": "nas:backup/b", "size": 1024, "mark": "remove", "rule": ""},
+        {"archive": "nas:backup/c", "size": 1024, "mark": "protected", "rule": "protected"},
     ]
     shown = diff.prune_difference({"archives": archives})
     assert "nas:backup/b (1.0 KiB): remove" in shown["before"]
-    assert shown["after"] == "nas:backup/a (1.0 KiB): keep, keep-last\n"
+    assert shown["after"] == "nas:backup/a (1.0 KiB): keep, keep-last\nnas:backup/c (1.0 KiB): protected\n"
 
 
 def test_restore_difference_of_an_existing_guest_is_empty() -> None:
