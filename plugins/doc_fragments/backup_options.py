@@ -111,4 +111,22 @@ options:
         refused; with blanks inside the braces it is plain text.
       - C(\n) is a line feed, C(\\) a backslash.
     type: str
+  mailto:
+    description:
+      - Mail addresses, or users of the node, that get a mail about the run by the node's C(sendmail). They take the
+        place of the targets that M(holdfast.virt.backup_notification) declares, see O(notification_mode).
+      - An empty list takes back what C(vzdump.conf) says.
+    type: list
+    elements: str
+  mailnotification:
+    description:
+      - When to send the mails of O(mailto). Default V(always).
+    type: str
+    choices: [always, failure]
+  notification_mode:
+    description:
+      - With V(auto), which is the default, the mails of O(mailto) are sent if there are addresses, else the declared
+        targets are told. V(legacy-sendmail) is always the former, V(notification-system) the latter.
+    type: str
+    choices: [auto, legacy-sendmail, notification-system]
 """

@@ -115,7 +115,7 @@ run:
       description: Job that gave selection and options.
       type: str
     state:
-      description: V(finished), V(interrupted) or V(aborted). Not in a plan.
+      description: V(finished), V(failed), V(interrupted) or V(aborted). Not in a plan.
       type: str
     ok:
       description: Whether no guest failed. Not in a plan.
@@ -162,6 +162,9 @@ run:
       description: What deserves a look although the run went on.
       type: list
       elements: str
+    error:
+      description: Message, remedy and code, when the run failed as a whole. Not in a plan.
+      type: dict
     guests:
       description: Outcome of every guest.
       type: list

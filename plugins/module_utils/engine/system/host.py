@@ -63,6 +63,15 @@ class Paths:
         return os.path.join(self.etc, "vzdump.conf")
 
     @property
+    def notifications_cfg(self) -> str:
+        """Whom to tell about backup runs."""
+        return os.path.join(self.etc, "notifications.cfg")
+
+    def notification_secret(self, target: str) -> str:
+        """The password or token of one target of notifications."""
+        return os.path.join(self.etc, "priv", "notifications", f"{target}.secret")
+
+    @property
     def libvirt_conf(self) -> str:
         return os.path.join(self.etc, "libvirt.conf")
 
@@ -80,6 +89,16 @@ class Paths:
     def runs(self) -> str:
         """Run records: one folder per run, ``<run id>/run.json`` and ``<run id>/<vmid>.journal``."""
         return os.path.join(self.lib, "runs")
+
+    @property
+    def outcomes(self) -> str:
+        """How the last run of each job went, for each guest."""
+        return os.path.join(self.lib, "outcomes.json")
+
+    @property
+    def textfiles(self) -> str:
+        """Where Prometheus' node exporter of the distribution looks for metrics in files."""
+        return os.path.join(os.path.dirname(self.lib), "prometheus", "node-exporter")
 
     @property
     def locks(self) -> str:

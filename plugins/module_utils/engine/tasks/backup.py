@@ -16,6 +16,7 @@ from ..system.priority import set_io_priority
 from ..system.report import Reporter
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
+from .follow_up import followed_up
 from .heal import heal
 from .locking import run_lock
 from .record import RunRecord
@@ -53,33 +54,33 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
     :raises StorageError: the target cannot be used; :raises LockError: another run did not end in time.
     :raises Interrupted: a signal stopped the run; everything was undone, ``result`` tells what was done before.
     """
-    heal(host, report)
-    prepared = prepare(host, request)
-    for warning in prepared.warnings:
-        report.warn(warning)
-    prepared.storage.activate(Need("backup", write=True))
-    with run_lock(host, prepared.settings.lockwait, report):
-        result = RunResult(
-            id="",
-            node=host.node,
-            storage=prepared.storage.name,
-            job=request.job,
-            started=time.time(),
-            options=prepared.effective_options(),
-            guests=[
-                *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
-                *(_missing(host, text) for text in prepared.missing),
-            ],
-            skipped=prepared.external,
-            warnings=list(prepared.warnings),
-        )
-        todo = _mark_fresh(prepared, result, report)
-        if todo:
-            _run(host, prepared, result, todo, report)
-        else:
-            result.state = "finished"
-            result.finished = time.time()
+    with followed_up(host, request, report) as result:
+        heal(host, report)
+        prepared = prepare(host, request)
+        for warning in prepared.warnings:
+            report.warn(warning)
+        result.storage = prepared.storage.name
+        result.options = prepared.effective_options()
+        result.warnings = list(prepared.warnings)
+        prepared.storage.activate(Need("backup", write=True))
+        with run_lock(host, prepared.settings.lockwait, report):
+            _run_locked(host, prepared, result, report)
     return result
+
+
+def _run_locked(host: Host, prepared: Prepared, result: RunResult, report: Reporter) -> None:
+    result.started = time.time()
+    result.skipped = prepared.external
+    result.guests = [
+        *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
+        *(_missing(host, text) for text in prepared.missing),
+    ]
+    todo = _mark_fresh(prepared, result, report)
+    if todo:
+        _run(host, prepared, result, todo, report)
+    else:
+        result.state = "finished"
+        result.finished = time.time()
 
 
 def _run(

@@ -75,7 +75,7 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
                 _backup_locked(context, info, name, outcome, log)
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
-            outcome.error = _error(exc)
+            outcome.error = error_dict(exc)
             log.error(f"backup of {info.label} failed: {exc}")
             if isinstance(exc, Interrupted):
                 raise
@@ -286,7 +286,8 @@ def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome) 
         context.report.warn(message)
 
 
-def _error(exc: HoldfastError | OSError) -> dict[str, Any]:
+def error_dict(exc: HoldfastError | OSError) -> dict[str, Any]:
+    """A failure as results carry it."""
     if isinstance(exc, HoldfastError):
         return {"message": exc.message, "hint": exc.hint, "code": exc.code}
     return {"message": str(exc), "hint": "", "code": "error"}

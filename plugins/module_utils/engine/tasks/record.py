@@ -132,13 +132,13 @@ def load_records(host: Host) -> list[RunRecord]:
         names = sorted(os.listdir(host.paths.runs), reverse=True)
     except FileNotFoundError:
         return []
-    found = []
-    for name in names:
-        folder = os.path.join(host.paths.runs, name)
-        if not os.path.isdir(folder):
-            continue
-        found.append(RunRecord(name, folder, {"id": name, "state": "running", **_read(folder)}))
-    return found
+    return [open_record(host, name) for name in names if os.path.isdir(os.path.join(host.paths.runs, name))]
+
+
+def open_record(host: Host, run_id: str) -> RunRecord:
+    """The record of a run."""
+    folder = os.path.join(host.paths.runs, run_id)
+    return RunRecord(run_id, folder, {"id": run_id, "state": "running", **_read(folder)})
 
 
 def _read(folder: str) -> dict[str, Any]:
