@@ -6,17 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..rules.durations import parse_age
 from ..rules.excludes import parse_pattern
 from ..rules.options import parse_options
-from ..rules.precedence import EffectiveOptions, merge
+from ..rules.precedence import DEFAULT, EffectiveOptions, merge
 from ..rules.retention import Keep, format_keep
 from ..rules.selection import Selection as Selected
 from ..rules.selection import select
@@ -179,11 +180,12 @@ def prepare(
         )
     if chosen.guests:
         begin(options)
-    storage = _target(host, options)
+    with _default_target_named(options):
+        storage = _target(host, options)
+        storage.activate(Need("backup"))
     options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["fleecing"].get("enabled"):
         get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
-    storage.activate(Need("backup"))
     return Prepared(
         settings=BackupSettings(options),
         storage=storage,
@@ -255,6 +257,21 @@ def _select(host: Host, wanted: Selection) -> Selected:
 
 def _job_selection(job: JobDef | None) -> Selection:
     return Selection() if job is None else Selection(**dict(job.selection))
+
+
+@contextlib.contextmanager
+def _default_target_named(options: EffectiveOptions) -> Iterator[None]:
+    """Say of a target that cannot be used that nobody asked for it."""
+    try:
+        yield
+    except (StorageError, UsageError) as exc:
+        if options.sources["storage"] != DEFAULT:
+            raise
+        raise type(exc)(
+            f"no storage for the archives is named, and the default cannot be used: {exc.message}",
+            hint="name one in the call, in the job, or as the node's default in vzdump.conf;"
+            " `holdfast storages` lists them",
+        ) from exc
 
 
 def _target(host: Host, options: EffectiveOptions) -> Storage:
