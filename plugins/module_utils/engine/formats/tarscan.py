@@ -67,6 +67,7 @@ class TarScanner:
         """
         view = memoryview(part)
         while view and not self.ended:
+            meta = False
             if self._skip:
                 step = min(self._skip, len(view))
                 self._skip -= step
@@ -74,13 +75,14 @@ class TarScanner:
                 step = min(self._meta_left, len(view))
                 self._meta += view[:step]
                 self._meta_left -= step
-                if not self._meta_left:
-                    self._take_meta()
+                meta = not self._meta_left
             else:
                 step = min(BLOCK - len(self._head), len(view))
                 self._head += view[:step]
             self.offset += step
             view = view[step:]
+            if meta:
+                self._take_meta()
             if len(self._head) == BLOCK:
                 head, self._head = bytes(self._head), bytearray()
                 member = self._take_head(head)
