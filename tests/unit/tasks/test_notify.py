@@ -271,12 +271,23 @@ def test_a_busy_mail_server_is_asked_again(host: Host, run: RunResult) -> None:
     assert len(sink.mails) == 1
 
 
-def test_recipients_that_are_refused(host: Host, run: RunResult) -> None:
-    with MailSink(Manners(refuses=["b@example.com"])) as sink:
+@pytest.mark.parametrize("code", [550, 450])
+def test_a_recipient_that_is_refused(host: Host, run: RunResult, code: int) -> None:
+    with MailSink(Manners(refuses={"b@example.com": code})) as sink:
         declare(host, smtp(sink))
         (problem,) = tell(host, run)
-    assert "does not take mails for b@example.com (550 nobody here)" in problem
-    assert sink.mails[0].recipients == ["a@example.com"]
+    assert f"does not take mails for b@example.com ({code} not now)" in problem
+    # Who has the mail does not get it again.
+    assert [mail.recipients for mail in sink.mails] == [["a@example.com"]]
+
+
+@pytest.mark.parametrize(("code", "connections"), [(550, 1), (450, 2)])
+def test_recipients_that_are_all_refused(host: Host, run: RunResult, code: int, connections: int) -> None:
+    with MailSink(Manners(refuses={"a@example.com": code, "b@example.com": code})) as sink:
+        declare(host, smtp(sink))
+        (problem,) = tell(host, run)
+    assert f"a@example.com ({code} not now), b@example.com ({code} not now)" in problem
+    assert (sink.mails, sink.connections) == ([], connections)
 
 
 def test_servers_that_never_answer(host: Host, run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:
