@@ -109,7 +109,7 @@ options:
       - Text to note beside each archive. C({{guestname}}), C({{vmid}}), C({{node}}) and C({{cluster}}) are replaced,
         and so are the same words in single braces, which need no escaping in playbooks. Other words in braces are
         refused; with blanks inside the braces it is plain text.
-      - C(\\n) is a line feed, C(\\\\) a backslash.
+      - C(\n) is a line feed, C(\\) a backslash.
     type: str
   mailto:
     description:

@@ -61,7 +61,7 @@ def prune_difference(result: Mapping[str, Any]) -> dict[str, str]:
     after: list[str] = []
     for archive in result["archives"]:
         line = f"{archive['archive']} ({size_text(archive['size'])}): {archive['mark']}"
-        if archive["rule"]:
+        if archive["rule"] not in ("", archive["mark"]):
             line = f"{line}, {archive['rule']}"
         before.append(line)
         if archive["mark"] != "remove":

@@ -322,6 +322,17 @@ def test_requests_that_make_no_sense(
     assert dump(host) == []
 
 
+def test_a_target_that_nobody_named_is_told_apart(host: Host) -> None:
+    for content in (None, ["images"]):
+        if content:
+            apply_change(host, plan_storage(host, "local", {"path": "/var/lib/vz", "content": content}))
+        with pytest.raises((UsageError, StorageError), match=r"no storage .* is named.*'local'") as caught:
+            backup.plan_backup(host, BackupRequest(ALL, {}))
+        assert "holdfast storages" in caught.value.hint
+    with pytest.raises(StorageError, match=r"^cannot use storage 'local'"):
+        backup.plan_backup(host, BackupRequest(ALL, {"storage": "local"}))
+
+
 def test_jobs_give_selection_and_options(host: Host, behaviour: dict[int, Behaviour]) -> None:
     text = "vzdump: night\n\tschedule 21:00\n\tvmid 100,101\n\tstorage nas\n\tcompress gzip\n\tmode stop\n\n"
     Path(host.paths.jobs_cfg).write_text(text, encoding="utf-8")

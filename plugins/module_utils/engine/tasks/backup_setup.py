@@ -6,17 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Iterator
 
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..rules.durations import parse_age
 from ..rules.excludes import parse_pattern
 from ..rules.options import parse_options
-from ..rules.precedence import EffectiveOptions, merge
+from ..rules.precedence import DEFAULT, EffectiveOptions, merge
 from ..rules.retention import Keep, format_keep
 from ..rules.selection import Selection as Selected
 from ..rules.selection import select
@@ -158,7 +159,9 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
     """
     job, call, conf, warnings = _layers(host, request)
     of_job = None if job is None else job.options
-    storage = _target(host, merge(call, conf, job=of_job))
+    with _default_target_named(merge(call, conf, job=of_job)) as plain:
+        storage = _target(host, plain)
+        storage.activate(Need("backup"))
     options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["script"]:
         warnings.append("the option 'script' has no effect: this version calls no hook scripts")
@@ -168,7 +171,6 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
         raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
     if options["fleecing"].get("enabled"):
         get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
-    storage.activate(Need("backup"))
     chosen = _select(host, request.selection if request.selection.given else _job_selection(job))
     infos = {info.vmid: info for info in list_guests(host)} if chosen.guests or chosen.missing else {}
     if chosen.missing and not chosen.guests and not chosen.skipped:
@@ -248,6 +250,21 @@ def _select(host: Host, wanted: Selection) -> Selected:
 
 def _job_selection(job: JobDef | None) -> Selection:
     return Selection() if job is None else Selection(**dict(job.selection))
+
+
+@contextlib.contextmanager
+def _default_target_named(options: EffectiveOptions) -> Iterator[EffectiveOptions]:
+    """Say of a target that cannot be used that nobody asked for it."""
+    try:
+        yield options
+    except (StorageError, UsageError) as exc:
+        if options.sources["storage"] != DEFAULT:
+            raise
+        raise type(exc)(
+            f"no storage for the archives is named, and the default cannot be used: {exc.message}",
+            hint="name one in the call, in the job, or as the node's default in vzdump.conf;"
+            " `holdfast storages` lists them",
+        ) from exc
 
 
 def _target(host: Host, options: EffectiveOptions) -> Storage:

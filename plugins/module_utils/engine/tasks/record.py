@@ -21,6 +21,7 @@ from typing import Any
 from ..system.files import read_text, remove_temporaries, write_atomic
 from ..system.host import Host
 from ..system.locks import identity, is_alive
+from .locking import records_lock
 
 KEEP_RECORDS = 200
 """Finished records that stay for ``holdfast status``; older ones are removed."""
@@ -42,7 +43,13 @@ class RunRecord:
         """Write a new record in the state ``running``.
 
         :param kind: ``backup`` or ``restore``; :param request: what was asked, for people.
+        :raises LockError: another process has been cleaning up after killed runs for minutes.
         """
+        with records_lock(host, f"beginning a {kind}"):
+            return cls._write(host, kind, request)
+
+    @classmethod
+    def _write(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
         now = time.time()
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{os.getpid()}"
         number = 0
@@ -104,6 +111,10 @@ class RunRecord:
         names = [name for name in sorted(os.listdir(self.folder)) if name.endswith(".journal")]
         return [(int(name[: -len(".journal")]), os.path.join(self.folder, name)) for name in names]
 
+    def refresh(self) -> None:
+        """Read again what the record says: its process may have gone on since."""
+        self.data.update(_read(self.folder))
+
     @property
     def alive(self) -> bool:
         """Whether the process that runs it still exists."""
@@ -127,11 +138,14 @@ def load_records(host: Host) -> list[RunRecord]:
 def open_record(host: Host, run_id: str) -> RunRecord:
     """The record of a run."""
     folder = os.path.join(host.paths.runs, run_id)
+    return RunRecord(run_id, folder, {"id": run_id, "state": "running", **_read(folder)})
+
+
+def _read(folder: str) -> dict[str, Any]:
     try:
-        data = json.loads(read_text(os.path.join(folder, "run.json")) or "{}")
+        return dict(json.loads(read_text(os.path.join(folder, "run.json")) or "{}"))
     except ValueError:
-        data = {}
-    return RunRecord(run_id, folder, {"id": run_id, "state": "running", **data})
+        return {}
 
 
 def tidy_records(host: Host) -> None:
