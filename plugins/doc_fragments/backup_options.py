@@ -49,6 +49,7 @@ options:
   ionice:
     description:
       - I/O priority of the backup, V(0) (high) to V(7) (low); V(8) means only when the disks are idle.
+      - Only the I/O scheduler C(bfq) heeds it; when one is asked for and a disk has another, a warning names the disk.
     type: int
   lockwait:
     description:
@@ -111,6 +112,14 @@ options:
         refused; with blanks inside the braces it is plain text.
       - C(\n) is a line feed, C(\\) a backslash.
     type: str
+  script:
+    description:
+      - Hook script on the node, an absolute path. It is called as root before and after the run and each guest, with
+        the phases, arguments and environment of vzdump.
+      - It must be executable, and neither it nor a folder above it may be writable for others than root. That is
+        checked before any guest is touched.
+      - The phases, what a failure in each of them does, and an example are in C(docs/hooks.md) of the collection.
+    type: path
   mailto:
     description:
       - Mail addresses, or users of the node, that get a mail about the run by the node's C(sendmail). They take the

@@ -158,6 +158,9 @@ run:
       description: Ids of selected guests that are on other nodes.
       type: list
       elements: int
+    log:
+      description: File on the node with what the run said. Not in check mode; empty when no guest was backed up.
+      type: str
     warnings:
       description: What deserves a look although the run went on.
       type: list

@@ -81,6 +81,12 @@ class DependencyError(HoldfastError):
     code = "dependency"
 
 
+class HookError(HoldfastError):
+    """A hook script cannot be run, or ended with an error."""
+
+    code = "hook"
+
+
 class NotificationError(HoldfastError):
     """Somebody could not be told about a run.
 

@@ -6,7 +6,7 @@
 
 ``runs/<id>/run.json`` says what was asked, which process works on it and what came out; ``runs/<id>/<vmid>.journal``
 holds what must be undone. A record whose process is gone while its state is still ``running`` belongs to a run that was
-killed: :mod:`.heal` cleans up after it.
+killed: :mod:`.heal` cleans up after it. ``runs/<id>/run.log`` is what the run said.
 """
 
 from __future__ import annotations
@@ -101,6 +101,11 @@ class RunRecord:
         if result is not None:
             self.data["result"] = result
         self.save()
+
+    @property
+    def log(self) -> str:
+        """Path of what the run says."""
+        return os.path.join(self.folder, "run.log")
 
     def journal(self, vmid: int) -> str:
         """Path of the undo journal of one guest."""

@@ -96,6 +96,7 @@ class RunResult:
 
     :param state: ``running``, ``finished``, ``failed`` (as a whole, see ``error``), ``aborted`` (the process died) or
         ``interrupted`` (a signal stopped it).
+    :param log: path of what the run said.
     """
 
     id: str
@@ -110,6 +111,7 @@ class RunResult:
     state: str = "running"
     finished: float | None = None
     error: dict[str, Any] | None = None
+    log: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -145,6 +147,7 @@ class RunResult:
             "options": self.options,
             "warnings": self.warnings,
             "error": self.error,
+            "log": self.log,
         }
 
 
