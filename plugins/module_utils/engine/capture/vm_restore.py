@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Protocol
 
 from ..errors import IntegrityError, ProtocolError, StorageError
+from ..formats.vma_layout import VMSTATE
 from ..formats.vma_reader import VmaReader
 from ..stream.files import Flusher
 from ..system.process import run
@@ -38,6 +39,8 @@ class Target:
 def inspect(source: Source) -> tuple[list[tuple[str, bytes]], list[tuple[str, int]]]:
     """Configs (name, content) and devices (name, size in bytes) of an archive, from its header alone.
 
+    The memory of a machine that was saved while it ran is such a device, too: :data:`VMSTATE`.
+
     :raises IntegrityError: it is no VMA archive.
     """
     header = VmaReader(source).header
@@ -47,7 +50,7 @@ def inspect(source: Source) -> tuple[list[tuple[str, bytes]], list[tuple[str, in
 def extract_vma(
     source: Source, targets: Mapping[str, Target], progress: Progress, report: Reporter, *, workdir: str
 ) -> dict[str, int]:
-    """Write the devices of an archive to new images, holes where the archive has zeros.
+    """Write the disks of an archive to new images, holes where the archive has zeros; a machine's memory is left out.
 
     :param targets: by device name; each device of the archive has one.
     :param workdir: existing folder for a socket, so its name must be short.
@@ -56,7 +59,7 @@ def extract_vma(
     :raises StorageError: an image cannot be made or written.
     """
     reader = VmaReader(source)
-    devices = {device.name: device for device in reader.header.devices}
+    devices = {device.name: device for device in reader.header.devices if device.name != VMSTATE}
     missing = sorted(set(devices) - set(targets))
     if missing:
         raise IntegrityError(f"the archive holds {', '.join(missing)}, for which no place was prepared")
@@ -80,6 +83,8 @@ def extract_vma(
             try:
                 for piece in reader.pieces():
                     name = piece.device.name
+                    if name not in exports:
+                        continue
                     if piece.data is not None:
                         exports[name].write(piece.offset, piece.data)
                         written[name] += piece.length
