@@ -15,7 +15,7 @@ from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import disk_map, transform_vm
+from .restore_config import config_lines, disk_map, transform_vm
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
 from .results import PlannedVolume
 from .undoing import FOLDER, make_folder
@@ -44,11 +44,14 @@ def plan_vm(
             f"its config does not say where {', '.join(missing)} belongs",
             hint="the archived qemu-server.conf lacks '#qmdump#map' lines",
         )
+    keys = dict(config_lines(text)[1])
     volumes: list[NewVolume] = []
     taken: set[str] = set()
     for line in sorted(lines, key=lambda line: line.key):
         if line.device not in devices:
             raise IntegrityError(f"it holds no data for {line.key} ({line.device})")
+        if line.key not in keys:
+            raise IntegrityError(f"its config has no drive {line.key} for the data of {line.device}")
         storage = choose_storage(host, request, line.storage, "images", write=write)
         fmt = line.format if line.format in FORMATS else "raw"
         volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))

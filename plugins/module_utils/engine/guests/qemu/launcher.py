@@ -67,8 +67,10 @@ def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets
     flash, firmware = firmware_args(vmid, config, resolve)
     kvm = parse_flag(config.get("kvm") or "1", "kvm")
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"]
-    argv += ["-name", f"{config.get('name') or f'VM{vmid}'},debug-threads=on"]
-    argv += ["-machine", (config.get("machine") or "pc") + flash, "-accel", "kvm" if kvm else "tcg,thread=multi"]
+    # A comma would begin another option, unless it is doubled.
+    name = (config.get("name") or f"VM{vmid}").replace(",", ",,")
+    argv += ["-name", f"guest={name},debug-threads=on"]
+    argv += ["-machine", _machine(config) + flash, "-accel", "kvm" if kvm else "tcg,thread=multi"]
     argv += ["-m", str(_memory(config)), "-smp", str(_cpus(config))]
     argv += _cpu(config, kvm)
     argv += ["-qmp", f"unix:{sockets.qmp},server=on,wait=off", "-pidfile", sockets.pid]
@@ -85,9 +87,18 @@ def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets
     return [*argv, "-daemonize"]
 
 
+def _machine(config: GuestConfig) -> str:
+    """The machine's type alone: QEMU's own options of it would name files of the host, like a kernel."""
+    values = parse_property_string(config.get("machine") or "pc", "type")
+    machine = values.pop("type", "pc")
+    if values:
+        raise ConfigError(f"machine: {', '.join(values)} is not supported", hint="write the type alone, like q35")
+    return machine
+
+
 def _memory(config: GuestConfig) -> int:
     text = parse_property_string(config.get("memory") or "512", "current")["current"]
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ConfigError(f"memory: {text!r} is not a number of MiB")
     return int(text)
 
