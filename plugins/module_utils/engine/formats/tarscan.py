@@ -10,7 +10,6 @@ is checked here is what tar would make. Anything unclear is refused.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from dataclasses import dataclass
 from typing import Iterator
@@ -90,7 +89,10 @@ class TarScanner:
             view = view[step:]
             if len(self._head) == BLOCK:
                 head, self._head = bytes(self._head), bytearray()
-                member = self._take_head(head)
+                try:
+                    member = self._take_head(head)
+                except ValueError as exc:
+                    raise self._fail(str(exc)) from exc
                 if member is not None:
                     yield member, view
 
@@ -108,8 +110,7 @@ class TarScanner:
     def _take_head(self, head: bytes) -> Member | None:
         if self._pending is not None:
             member, old = self._pending
-            with self._understanding():
-                old.extend(head)
+            old.extend(head)
             return self._start_old(member, old)
         if self._map is not None:
             self._take_map(self._map, head)
@@ -168,9 +169,7 @@ class TarScanner:
             raise self._fail("a folder with data")
         member = Member(name, kind, link, size, self.offset - BLOCK)
         if kind == b"S":
-            with self._understanding():
-                old = OldMap(head)
-            return self._start_old(member, old)
+            return self._start_old(member, OldMap(head))
         self._skip = blocks(size) * BLOCK
         if any(key in _SPARSE for key in pax):
             version = pax.get(b"GNU.sparse.major"), pax.get(b"GNU.sparse.minor")
@@ -192,21 +191,12 @@ class TarScanner:
 
     def _take_map(self, sparse: PaxMap, block: bytes) -> None:
         """The first blocks of a sparse file's data; what remains of it is skipped."""
-        with self._understanding():
-            sparse.take(block)
+        sparse.take(block)
         self._skip -= BLOCK
         if sparse.done:
             self._map = None
         if self._skip < 0 or (sparse.done and sparse.data * BLOCK != self._skip):
             raise self._fail("a sparse file whose map does not fit its size")
-
-    @contextlib.contextmanager
-    def _understanding(self) -> Iterator[None]:
-        """Say where in the archive something cannot be understood."""
-        try:
-            yield
-        except ValueError as exc:
-            raise self._fail(str(exc)) from exc
 
     def _take_meta(self) -> None:
         data, kind = bytes(self._meta[: self._meta_size]), self._meta_kind

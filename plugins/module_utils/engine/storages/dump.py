@@ -19,12 +19,14 @@ from typing import Any, Mapping
 
 from ..errors import StorageError, UsageError
 from ..rules.names import ArchiveName, KnownName, parse_name
-from ..system.files import fsync_dir, read_text, write_atomic
+from ..system.files import create_anew, fsync_dir, read_small, write_atomic
 from ..system.undo import UndoStack
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
 
+MAX_NOTES = 1 << 20
+"""Bytes of notes that are read."""
 PARTIAL = "storage.partial"
 """Undo kind: a partial archive and the companions that were written ahead of it."""
 
@@ -232,7 +234,8 @@ class DumpFolder:
     def put_log(self, name: ArchiveName, source: str) -> str:
         """Copy a finished log beside the archive (also when the archive failed); returns its path."""
         target = self.log_path(name)
-        shutil.copyfile(source, target)
+        with open(source, "rb") as log, os.fdopen(create_anew(target, 0o640), "wb") as copy:
+            shutil.copyfileobj(log, copy)
         return target
 
     def _look(self, filename: str) -> Archive | None:
@@ -259,7 +262,7 @@ class DumpFolder:
             time=name.time if name is not None else status.st_ctime,
             size=status.st_size,
             format=listed[1],
-            notes=read_text(path + ".notes") or "",
+            notes=read_small(path + ".notes", MAX_NOTES),
             protected=os.path.lexists(path + ".protected"),
             log=log if log is not None and os.path.exists(log) else None,
         )
@@ -295,8 +298,7 @@ def _sync(path: str) -> None:
 
 def _write_companion(path: str, text: str) -> None:
     """Nobody looks at it before the archive has its name, and the undo entry knows it: no temporary file is needed."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
+    with os.fdopen(create_anew(path, 0o644), "w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

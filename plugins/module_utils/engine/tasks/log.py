@@ -10,7 +10,8 @@ import os
 import time
 from types import TracebackType
 
-from ..system.report import Reporter
+from ..system.files import create_anew
+from ..system.report import Reporter, printable
 from .progress_lines import ProgressLines
 
 
@@ -44,7 +45,8 @@ class GuestLog:
         self.warnings: list[str] = []
         self._parent = parent
         self._prefix = prefix
-        self._stream = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        fd = create_anew(path, 0o640)
+        self._stream = os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
         self._lines: ProgressLines | None = None
 
     def __enter__(self) -> GuestLog:
@@ -78,5 +80,5 @@ class GuestLog:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         for line in message.splitlines():
             if line.strip():
-                self._stream.write(f"{stamp} {level}: {line}\n")
+                self._stream.write(f"{stamp} {level}: {printable(line)}\n")
         self._stream.flush()
