@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import guests
 from helpers.archives import CT_CONFIG, config, member, outside, tar_archive, untouched
 from helpers.guests import CT
 from helpers.node import Node

@@ -2,22 +2,25 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the tests of volumes that need device-mapper or ZFS inside a node: ``python -m tests.nodes``."""
+"""Runs the tests that need another kernel inside a node: ``python -m tests.nodes [PYTEST ARGUMENTS]``."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from tests.nodes.node import run_job
 
 TIMEOUT = 3600
-JOB = """\
-exec python3 -m pytest -q -rA -p no:cacheprovider -o faulthandler_timeout=600 tests/nodes/inside
-"""
+PYTEST = ("python3", "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=600")
+TESTS = "tests/nodes/inside"
 
 
 def main() -> int:
-    ended = run_job(JOB, timeout=TIMEOUT)
+    chosen = sys.argv[1:]
+    if not any(TESTS in argument for argument in chosen):
+        chosen.append(TESTS)
+    ended = run_job(f"exec {shlex.join([*PYTEST, *chosen])}\n", timeout=TIMEOUT)
     sys.stdout.write(ended.log)
     if ended.status is None:
         sys.stdout.write(f"the node did not finish its job within {TIMEOUT} s; its console:\n{ended.console}\n")

@@ -19,9 +19,9 @@ CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.
 MIRROR = "http://deb.debian.org/debian"
 
 PACKAGES = (
-    "acl,attr,btrfs-progs,busybox-static,e2fsprogs,gcc,initramfs-tools,iproute2,kmod,libcap2-bin,linux-headers-amd64,"
-    "linux-image-amd64,lvm2,lxc,make,procps,python3,python3-pytest,python3-zstandard,rsync,thin-provisioning-tools,udev,"
-    "uidmap,util-linux,xfsprogs,zfs-dkms,zfsutils-linux,zstd"
+    "acl,attr,btrfs-progs,busybox-static,cifs-utils,e2fsprogs,gcc,initramfs-tools,iproute2,kmod,libcap2-bin,"
+    "linux-headers-amd64,linux-image-amd64,lvm2,lxc,make,nfs-kernel-server,nftables,procps,python3,python3-pytest,"
+    "python3-zstandard,rsync,samba,thin-provisioning-tools,udev,uidmap,util-linux,xfsprogs,zfs-dkms,zfsutils-linux,zstd"
 )
 MODULES = "9p\n9pnet_virtio\nvirtio_pci\nvirtio_blk\next4\n"
 """What the initial RAM disk needs."""

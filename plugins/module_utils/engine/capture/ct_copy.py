@@ -21,7 +21,7 @@ from ..system.process import run
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .ct_freeze import frozen
-from .model import Timings
+from .model import CaptureOptions, Timings
 
 _VANISHED = 24
 _REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "gluster")
@@ -33,13 +33,13 @@ def copy_tree(
     mounts: Sequence[Mount],
     included: Sequence[Mount],
     patterns: Sequence[Pattern],
-    workdir: str,
+    options: CaptureOptions,
     undo: UndoStack,
     report: Reporter,
     timings: Timings,
 ) -> None:
     """Fill ``root`` in the temporary folder with the container's files, as they are at one instant."""
-    target = os.path.join(workdir, "root")
+    target = os.path.join(options.workdir, "root")
     os.makedirs(target, mode=0o755, exist_ok=True)
     root = f"/proc/{guest.init_pid()}/root"
     argv = [
@@ -51,7 +51,7 @@ def copy_tree(
         target,
     ]
     _rsync(guest, argv, "first", report, tolerated=(_VANISHED,))
-    with frozen(guest, undo, report, timings):
+    with options.phases.interruption(), frozen(guest, undo, report, timings):
         _rsync(guest, argv, "final", report, tolerated=())
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
+from typing import Iterator
 
 from ..errors import StorageError
 from ..system.process import run
@@ -21,23 +23,21 @@ MOUNTINFO = "/proc/self/mountinfo"
 
 def mount_points() -> dict[str, str]:
     """Every mount point of this mount namespace with the type of its file system; the topmost mount wins."""
-    found: dict[str, str] = {}
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
-        for line in stream:
-            fields = line.split(" ")
-            found[_unescape(fields[4])] = fields[fields.index("-") + 1]
-    return found
+    return {point: kind for point, kind, _source in _mounts()}
 
 
 def mounted_from(device: str) -> list[str]:
     """Where a block device is mounted in this mount namespace."""
-    found = []
+    return [point for point, _kind, source in _mounts() if source == device]
+
+
+def _mounts() -> Iterator[tuple[str, str, str]]:
+    """Mount point, type and source of every mount, upper ones last."""
     with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
         for line in stream:
             fields = line.split(" ")
-            if fields[fields.index("-") + 2] == device:
-                found.append(_unescape(fields[4]))
-    return found
+            kind, source = fields[fields.index("-") + 1 :][:2]
+            yield _unescape(fields[4]), kind, _unescape(source)
 
 
 def is_mount_point(path: str) -> bool:
@@ -62,11 +62,37 @@ def mounts_below(path: str) -> list[str]:
 
 def filesystem_type(path: str) -> str:
     """Type of the file system that holds ``path`` (``ext4``, ``btrfs``, ``nfs4``, ...)."""
+    return mount_points().get(_mount_point_above(path), "")
+
+
+def _mount_point_above(path: str) -> str:
     points = mount_points()
     current = os.path.realpath(path)
     while current not in points and current != "/":
         current = os.path.dirname(current)
-    return points.get(current, "")
+    return current
+
+
+def device_of(path: str) -> str | None:
+    """Number (``8:1``) of the block device that a path lies on, or is; ``None`` when there is none, or it is not told.
+
+    File systems with several devices have a number of their own: the one that was mounted is taken then.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISBLK(status.st_mode):
+            return _number(status.st_rdev)
+        if os.major(status.st_dev):
+            return _number(status.st_dev)
+        above = _mount_point_above(path)
+        source = os.stat([source for point, _kind, source in _mounts() if point == above][-1])
+    except OSError:
+        return None
+    return _number(source.st_rdev) if stat.S_ISBLK(source.st_mode) else None
+
+
+def _number(device: int) -> str:
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def kind_of(path: str) -> str:
