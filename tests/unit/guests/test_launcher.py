@@ -39,3 +39,9 @@ def test_a_machine_has_a_type_and_nothing_else(machine: str) -> None:
 def test_memory_is_a_number(memory: str) -> None:
     with pytest.raises(ConfigError, match="is not a number of MiB"):
         argv(f"memory: {memory}\n")
+
+
+@pytest.mark.parametrize("line", ["cores: ²", "sockets: x", "vcpus: 0", f"cores: {'9' * 5000}", 'args: "open'])
+def test_what_is_no_number_or_no_words(line: str) -> None:
+    with pytest.raises(ConfigError):
+        argv(f"{line}\n")

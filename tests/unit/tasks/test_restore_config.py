@@ -210,6 +210,8 @@ def test_container() -> None:
 
 def test_sizes_and_volumes() -> None:
     assert [format_size(size) for size in (32 << 30, 528 << 10, 3 << 20, 1000)] == ["32G", "528K", "3M", "1000"]
-    assert [parse_size(text) for text in ("8G", "528K", "512", "x")] == [8 << 30, 528 << 10, 512, None]
+    assert [parse_size(text) for text in ("8G", "528K", "512", "x", "9" * 400, "²", "8G\n")] == [
+        *(8 << 30, 528 << 10, 512, None, None, None, None)
+    ]
     assert split_volume("file=local:1/x.raw,iothread=1,size=2G") == ("local:1/x.raw", {"iothread": "1", "size": "2G"})
     assert macs_in("net0: virtio=aa:bb:cc:dd:ee:01,bridge=b") == ["AA:BB:CC:DD:EE:01"]

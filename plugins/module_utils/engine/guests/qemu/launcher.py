@@ -81,7 +81,10 @@ def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets
         argv += _nic(vmid, nic, order)
     if (config.get("vga") or "std").split(",")[0] not in ("none", "serial0", "serial1"):
         argv += ["-device", "VGA"]
-    argv += shlex.split(config.get("args") or "")
+    try:
+        argv += shlex.split(config.get("args") or "")
+    except ValueError as exc:
+        raise ConfigError(f"VM {vmid}: args cannot be split into words: {exc}", hint="close the quotation") from exc
     if paused:
         argv.append("-S")
     return [*argv, "-daemonize"]
@@ -104,7 +107,11 @@ def _memory(config: GuestConfig) -> int:
 
 
 def _cpus(config: GuestConfig) -> int:
-    return int(config.get("vcpus") or int(config.get("cores") or 1) * int(config.get("sockets") or 1))
+    given = {key: config.get(key) or "1" for key in ("vcpus", "cores", "sockets")}
+    for key, text in given.items():
+        if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
+            raise ConfigError(f"{key}: {text!r} is not a number of processors")
+    return int(given["vcpus"] if config.get("vcpus") else int(given["cores"]) * int(given["sockets"]))
 
 
 def _cpu(config: GuestConfig, kvm: bool) -> list[str]:
