@@ -96,6 +96,16 @@ class TarScanner:
                 if member is not None:
                     yield member, view
 
+    @property
+    def ahead(self) -> int:
+        """Bytes of a member's content that come next."""
+        return self._skip
+
+    def passed(self, count: int) -> None:
+        """``count`` bytes of that content were passed over instead of being fed."""
+        self._skip -= count
+        self.offset += count
+
     def finish(self) -> None:
         """The stream is over.
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -67,15 +68,17 @@ def create_anew(path: str, mode: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
-def read_small(path: str, limit: int) -> str:
-    """The beginning of a file in such a folder, as :func:`read_text`; empty when there is no regular file."""
+def read_small(path: str, limit: int) -> str | None:
+    """The beginning of a file in such a folder, as :func:`read_text`; ``None`` also for what is no regular file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
     with os.fdopen(fd, "rb") as stream:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        return stream.read(limit).decode("utf-8", "surrogateescape") if regular else ""
+        return stream.read(limit).decode("utf-8", "surrogateescape") if regular else None
 
 
 def read_text(path: str) -> str | None:

@@ -46,7 +46,16 @@ class ArchiveEntry:
             "notes": self.archive.notes,
             "protected": self.archive.protected,
             "log": self.archive.log,
+            "verified": verified_dict(self.archive),
         }
+
+
+def verified_dict(archive: Archive) -> dict[str, Any] | None:
+    """What the last verification said of an archive; ``None`` when there was none."""
+    last = archive.record.last
+    if last is None:
+        return None
+    return {"state": last.state, "level": last.level, **instant("time", last.time), "causes": list(last.causes)}
 
 
 def list_archives(host: Host, wanted: ArchiveFilter) -> list[ArchiveEntry]:

@@ -44,7 +44,7 @@ class RunRecord:
     def start(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
         """Write a new record in the state ``running``.
 
-        :param kind: ``backup`` or ``restore``; :param request: what was asked, for people.
+        :param kind: ``backup``, ``restore`` or ``verify``; :param request: what was asked, for people.
         :raises LockError: another process has been cleaning up after killed runs for minutes.
         """
         with records_lock(host, f"beginning a {kind}"):
