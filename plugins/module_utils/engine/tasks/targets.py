@@ -17,6 +17,7 @@ from ..settings.notifications import (
     SECRET,
     NotificationsFile,
     Target,
+    check_target_name,
     parse_notifications_cfg,
     section_from_target,
     target_from_section,
@@ -85,6 +86,7 @@ def plan_target(
     :param purge: keys that are not given are removed; otherwise they stay as they are.
     :raises ConfigError: it would not be a valid target, or the file holds lines that writing it would lose.
     """
+    check_target_name(name)
     path = host.paths.notifications_cfg
     file = read_targets(host)
     before = file.targets.get(name)
