@@ -21,12 +21,14 @@ from typing import Any, Mapping
 from ..errors import ConfigError, StorageError, UsageError
 from ..rules.names import ArchiveName, KnownName, parse_name
 from ..settings.archive_record import MAX_BYTES, ArchiveRecord, parse_record, write_record
-from ..system.files import fsync_dir, read_text, remove_temporaries, write_atomic
+from ..system.files import create_anew, fsync_dir, read_small, remove_temporaries, write_atomic
 from ..system.undo import UndoStack
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
 
+MAX_NOTES = 1 << 20
+"""Bytes of notes that are read."""
 PARTIAL = "storage.partial"
 """Undo kind: a partial archive and the companions that were written ahead of it."""
 
@@ -259,7 +261,8 @@ class DumpFolder:
     def put_log(self, name: ArchiveName, source: str) -> str:
         """Copy a finished log beside the archive (also when the archive failed); returns its path."""
         target = self.log_path(name)
-        shutil.copyfile(source, target)
+        with open(source, "rb") as log, os.fdopen(create_anew(target, 0o640), "wb") as copy:
+            shutil.copyfileobj(log, copy)
         return target
 
     def _look(self, filename: str) -> Archive | None:
@@ -286,7 +289,7 @@ class DumpFolder:
             time=name.time if name is not None else status.st_ctime,
             size=status.st_size,
             format=listed[1],
-            notes=read_text(path + ".notes") or "",
+            notes=read_small(path + ".notes", MAX_NOTES) or "",
             protected=os.path.lexists(path + ".protected"),
             log=log if log is not None and os.path.exists(log) else None,
             record=_read_record(path + ".record"),
@@ -316,10 +319,8 @@ def _known_name(filename: str) -> KnownName | None:
 def _read_record(path: str) -> ArchiveRecord:
     """The record of an archive; an empty one when there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return parse_record(stream.read(MAX_BYTES))
-    except FileNotFoundError:
-        return ArchiveRecord()
+        text = read_small(path, MAX_BYTES)
+        return ArchiveRecord() if text is None else parse_record(text)
     except OSError as exc:
         return ArchiveRecord(problem=f"the archive's record cannot be read: {exc.strerror}")
     except ConfigError as exc:
@@ -336,8 +337,7 @@ def _sync(path: str) -> None:
 
 def _write_companion(path: str, text: str) -> None:
     """Nobody looks at it before the archive has its name, and the undo entry knows it: no temporary file is needed."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
+    with os.fdopen(create_anew(path, 0o644), "w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

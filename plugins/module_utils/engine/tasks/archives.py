@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,7 +181,7 @@ def _by_path(path: str) -> Archive:
 
 def _latest(host: Host, storage: Storage, guest: str) -> Archive:
     archives = [archive for archive in storage.archives.list_archives() if archive.name is not None]
-    if guest.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", guest):
         found = [archive for archive in archives if archive.vmid == int(guest)]
     else:
         refs = [ref for ref in _refs(host) if ref.name == guest]

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import re
-from typing import Sequence
 
 from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
@@ -86,6 +85,7 @@ def plan_container(
 def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> int:
     """Make the volumes and unpack the archive with each in its place; returns the bytes unpacked."""
     from ..capture.ct_restore import extract_ct
+    from ..guests.lxc.idmaps import host_owner
     from ..guests.lxc.render import outer_first, shift
     from ..settings.ct_config import ct_mounts
     from ..settings.guest_config import GuestConfig
@@ -127,15 +127,6 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
     for token in reversed(tokens):
         undo.undo(token)
     return progress.done
-
-
-def host_owner(idmaps: Sequence[str]) -> int:
-    """Host id of the container's root."""
-    for idmap in idmaps:
-        kind, inside, outside, _count = idmap.split(":")
-        if (kind, inside) == ("u", "0"):
-            return int(outside)
-    return 0
 
 
 def _make_place(root: str, mount_point: str, owner: int) -> str:

@@ -16,7 +16,7 @@ from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import MapLine, disk_map, transform_vm
+from .restore_config import MapLine, config_lines, disk_map, transform_vm
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
 from .results import PlannedVolume
 from .undoing import FOLDER, make_folder
@@ -67,6 +67,7 @@ def mapped_disks(text: str, devices: Mapping[str, int]) -> list[MapLine]:
 
     :raises IntegrityError: the archived config and the devices in the archive do not fit.
     """
+    keys = dict(config_lines(text)[1])
     lines = sorted(disk_map(text), key=lambda line: line.key)
     missing = sorted(set(devices) - {line.device for line in lines})
     if missing:
@@ -77,6 +78,8 @@ def mapped_disks(text: str, devices: Mapping[str, int]) -> list[MapLine]:
     for line in lines:
         if line.device not in devices:
             raise IntegrityError(f"it holds no data for {line.key} ({line.device})")
+        if line.key not in keys:
+            raise IntegrityError(f"its config has no drive {line.key} for the data of {line.device}")
     return lines
 
 
