@@ -105,6 +105,11 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         with _named(request):
             fill(host, plan, request, undo, log)
         result = plan.result
+        for volume in plan.volumes:
+            volume.note_allocated()
+            if volume.planned.allocated is not None:
+                taken, size = human(volume.planned.allocated), human(volume.planned.size or 0)
+                log.info(f"{volume.planned.key}: takes {taken} of {size}")
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
         result.state = "restored"
@@ -123,12 +128,12 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
 
 def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
     """Make and fill the volumes, then let the config name them."""
-    entries = [volume.journal_entry for volume in plan.volumes]
+    entries = [volume.journal_entry for volume in plan.volumes if volume.made]
     token = undo.push(UNNAMED, volumes=entries, config=plan.result.config_path)
     if plan.result.kind == "qemu":
         for volume in plan.volumes:
             log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
-            volume.storage.volumes.create(volume.volname)
+            volume.storage.volumes.create_image(volume.volname, volume.planned.size or 0)
         plan.result.size = fill_vm(host, plan, request, undo, log)
     else:
         plan.result.size = fill_container(host, plan, request, undo, log)
@@ -192,12 +197,13 @@ def _plan(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
     contents = read_contents(archive, kind)
     if request.kind is not None and kind == "lxc":
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
-    if request.volumes and kind != "lxc":
-        raise UsageError(
-            f"cannot place single volumes of {request.archive}: it holds a VM", hint="give storage for all of them"
-        )
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
+    if request.volumes and kind == "libvirt":
+        raise UsageError(
+            f"cannot place single volumes of {request.archive}: it becomes a libvirt domain",
+            hint="give storage for all of them",
+        )
     if existing is not None:
         _check_replaceable(host, existing, kind)
     if kind == "libvirt":
