@@ -33,7 +33,9 @@ class DeviceStorage(Storage):
     def _activate(self, need: Need) -> None:
         try:
             if not stat.S_ISBLK(os.stat(self.path).st_mode):
-                raise StorageError(f"cannot restore to {self.path}: it is no block device")
+                raise StorageError(
+                    f"cannot restore to {self.path}: it is no block device", hint="name a storage, or a block device"
+                )
             # The kernel refuses this for a device that is mounted, or part of a volume group or RAID.
             os.close(os.open(self.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC))
         except OSError as exc:
