@@ -15,6 +15,7 @@ from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
 from ..settings.sizes import parse_size
 from ..storages.dump import Archive
+from ..storages.volumes.base import flush
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
@@ -100,6 +101,7 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
     make_folder(folder)
     root = os.path.join(folder, "root")
     os.mkdir(root)
+    places: list[str] = []
     made = {volume.planned.key: volume for volume in plan.volumes}
     for mount in outer_first(ct_mounts(config)):
         if mount.key not in made:
@@ -111,6 +113,7 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
         place = _make_place(root, new.device, owner)
         tokens.append(undo.push(MOUNT, path=place))
         volume.mount(place)
+        places.append(place)
     with open_source(plan.archive.path, request.bwlimit or 0) as source:
         progress = Progress(source.total, report)
         extract_ct(
@@ -124,6 +127,9 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
         )
     progress.finish()
     _remove_packed_config(root)
+    # After this the volumes of a replaced guest are freed: the new ones must survive a power cut by then.
+    for place in places:
+        flush(place)
     for token in reversed(tokens):
         undo.undo(token)
     return progress.done

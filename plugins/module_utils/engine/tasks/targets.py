@@ -88,7 +88,8 @@ def plan_target(
     """
     check_target_name(name)
     path = host.paths.notifications_cfg
-    file = read_targets(host)
+    text = read_text(path)
+    file = parse_notifications_cfg(text or "", path)
     before = file.targets.get(name)
     old = next((section for section in file.sections if section.id == name), None)
     if old is not None and old.type not in KEYS:
@@ -102,6 +103,7 @@ def plan_target(
         check_writable(file.findings, path)
     change = make_change(
         path=path,
+        base=text,
         before=None if before is None else target_dict(before),
         after=None if after is None else target_dict(after),
         before_text=write_sections([old] if old is not None else []),
