@@ -56,10 +56,14 @@ options:
       - libvirt
   volumes:
     description:
-      - Places single volumes of a container differently, by their keys in the archived configuration (C(rootfs),
-        C(mp0)). Each value is a dictionary with any of V(storage), V(format) (V(raw) or V(subvol)) and V(size) (for
-        example V(8G)).
-      - Raw images and volumes of LVM need a size; it is taken from the archived configuration if that has one.
+      - Places single volumes differently, by their keys in the archived configuration (C(scsi0), C(rootfs), C(mp0)).
+        Each value is a dictionary with any of V(storage), V(format) (V(raw) or V(qcow2) for disks of machines, V(raw)
+        or V(subvol) for volumes of containers) and V(size) (for example V(8G), for containers only).
+      - Raw images and volumes of LVM of containers need a size; it is taken from the archived configuration if that has
+        one.
+      - The storage of a machine's disk may be the path of a block device, which must be large enough and not in use. It
+        is overwritten in place, so that a restore that fails leaves it in pieces.
+      - Disks of libvirt domains cannot be placed singly.
     type: dict
     default: {}
   force:
@@ -132,6 +136,14 @@ EXAMPLES = r"""
       mp0: {storage: tank, format: subvol}
     unprivileged: true
 
+- name: Restore a machine with one disk on a block device and the others on LVM-thin
+  holdfast.virt.backup_restore:
+    archive: nas:latest/100
+    vmid: 900
+    storage: thin
+    volumes:
+      virtio1: {storage: /dev/disk/by-id/nvme-data}
+
 - name: Show what a restore would create
   holdfast.virt.backup_restore:
     archive: nas:latest/100
@@ -196,6 +208,9 @@ restore:
           type: str
         size:
           description: Size in bytes.
+          type: int
+        allocated:
+          description: Bytes that it takes on its storage after the restore; V(null) when that cannot be told.
           type: int
         volid:
           description: Volume id, once it is allocated.

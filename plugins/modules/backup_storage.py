@@ -36,7 +36,7 @@ options:
   type:
     description:
       - Kind of the storage. Cannot be changed later. V(lvmthin) is a thin pool of LVM and V(zfspool) a ZFS pool or
-        dataset; both hold volumes of containers only.
+        dataset. A thin pool holds volumes of containers and disks of machines, ZFS volumes of containers only.
     type: str
     choices: [dir, lvmthin, zfspool]
     default: dir

@@ -179,6 +179,10 @@ verify:
             recorded:
               description: Digest of what was written; V(null) when nobody noted it.
               type: str
+        warnings:
+          description: What is wrong beside the archive and harms no restore, for example notes that cannot be read.
+          type: list
+          elements: str
         read:
           description: Bytes of content that were read.
           type: int

@@ -173,7 +173,7 @@ def _register_restore(verbs: Verbs) -> None:
         action="append",
         default=[],
         metavar="KEY=STORAGE[,format=F][,size=8G]",
-        help="containers: place one volume differently",
+        help="place one volume differently; a VM's disk also on KEY=/dev/DEVICE",
     )
     command.add_argument("--kind", choices=["qemu", "libvirt"], help="what a VM becomes; default: what it was")
     command.add_argument("--force", action="store_true", help="replace a stopped guest of that id")
@@ -242,8 +242,8 @@ def restore_guest(args: argparse.Namespace, host: Host) -> int:
         put_json(result)
         return 0
     put_table(
-        ["KEY", "VOLUME", "FORMAT", "SIZE"],
-        [[v["key"], v["volid"], v["format"], human(v["size"])] for v in result["volumes"]],
+        ["KEY", "VOLUME", "FORMAT", "SIZE", "TAKEN"],
+        [[v["key"], v["volid"], v["format"], human(v["size"]), human(v["allocated"])] for v in result["volumes"]],
     )
     if args.check:
         for warning in result["warnings"]:

@@ -18,6 +18,7 @@ from engine.settings.guest_config import GuestConfig
 
 class FakeGuest:
     native_config = None
+    firewall = "[RULES]\n"
     archived_config = LxcGuest.archived_config
     config = GuestConfig.parse("hostname: web\nlock: backup\nrootfs: local:101/subvol-101-disk-0.subvol\n")
 
@@ -39,7 +40,7 @@ def test_the_archived_config_has_no_lock(tmp_path: Path) -> None:
     config = make(tmp_path / "work")
     text = (config / "etc/vzdump/pct.conf").read_text(encoding="utf-8")
     assert text == "hostname: web\nrootfs: local:101/subvol-101-disk-0.subvol\n"
-    assert (config / "etc/vzdump/pct.fw").read_bytes() == b""
+    assert (config / "etc/vzdump/pct.fw").read_text(encoding="utf-8") == "[RULES]\n"
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])

@@ -10,6 +10,7 @@ import hashlib
 import io
 import random
 import struct
+import tracemalloc
 from typing import Any, Callable
 
 import pytest
@@ -134,6 +135,7 @@ def test_short_reads_are_continued() -> None:
     ("change", "message"),
     [
         (lambda raw: bytearray(), "cannot read the VMA header: 0 bytes"),
+        (lambda raw: raw[:12287], "cannot read the VMA header: 12287 bytes"),
         (lambda raw: bytearray(b"X") + raw[1:], "not a VMA archive"),
         (lambda raw: raw[:12700], "the archive ends before"),
         (lambda raw: raw[:7] + b"\2" + raw[8:], "checksum of the VMA header"),
@@ -144,6 +146,8 @@ def test_short_reads_are_continued() -> None:
         (lambda raw: reseal(raw[:48] + struct.pack(">II", 12800, 2**32 - 100) + raw[56:]), "blob table size"),
         (lambda raw: raw[:56] + struct.pack(">I", 12288) + raw[60:], "header size 12288"),
         (lambda raw: raw[:56] + struct.pack(">I", 2**32 - 1) + raw[60:], "header size"),
+        (lambda raw: raw[:56] + struct.pack(">I", 4 * layout.HEADER_MAX + 1) + raw[60:], "bad header size"),
+        (lambda raw: raw[:56] + struct.pack(">I", 4 * layout.HEADER_MAX) + raw[60:], "the archive ends before"),
         (lambda raw: reseal(raw[:2044] + struct.pack(">I", 77) + raw[2048:3068] + struct.pack(">I", 78) + raw[3072:]),
          "invalid data pointers in config slot 0"),
         (lambda raw: reseal(raw[:4128] + struct.pack(">I", 2) + raw[4132:]), "unknown device 1"),
@@ -151,6 +155,10 @@ def test_short_reads_are_continued() -> None:
         (lambda raw: raw[:HEADER + 60] + b"\1" + raw[HEADER + 61:], f"checksum of the extent header at byte {HEADER}"),
         (lambda raw: reseal(raw[:HEADER + 8] + b"\xff" + raw[HEADER + 9:], HEADER), "belongs to another archive"),
         (lambda raw: reseal(raw[:HEADER + 5] + b"\1" + raw[HEADER + 6:], HEADER), "wrong magic"),
+        (lambda raw: reseal(raw[:HEADER + 3] + b"X" + raw[HEADER + 4:], HEADER), "wrong magic"),
+        (lambda raw: raw[:HEADER + 3] + b"X" + raw[HEADER + 4:], "checksum of the extent header"),
+        (lambda raw: reseal(raw[:HEADER + 43] + b"\2" + raw[HEADER + 44:], HEADER), "unknown device 2"),
+        (lambda raw: reseal(raw[:HEADER + 43] + b"\xff" + raw[HEADER + 44:], HEADER), "unknown device 255"),
         (lambda raw: reseal(raw[:HEADER + 6] + struct.pack(">H", 945) + raw[HEADER + 8:], HEADER), "short extent"),
         (lambda raw: reseal(raw[:HEADER + 6] + struct.pack(">H", 47) + raw[HEADER + 8:], HEADER), "too many blocks"),
         (lambda raw: reseal(raw[:HEADER + 6] + struct.pack(">H", 49) + raw[HEADER + 8:] + bytes(4096), HEADER),
@@ -223,3 +231,117 @@ def test_vmstate_keeps_its_zero_blocks_and_its_order() -> None:
     first, second = (slice(HEADER + 44 + 8 * n, HEADER + 48 + 8 * n) for n in (0, 1))
     raw[first], raw[second] = raw[second], raw[first]
     refuse(reseal(raw, HEADER), "out of order cluster 1")
+
+
+def slot_of_device(dev_id: int) -> int:
+    return layout.DEVICES_AT + layout.DEVICE.size * dev_id
+
+
+def patched(raw: bytearray, at: int, data: bytes) -> bytearray:
+    raw[at : at + len(data)] = data
+    return reseal(raw)
+
+
+def test_a_config_slot_with_one_pointer_is_passed_over() -> None:
+    raw = archive({}, [("a", b"1"), ("b", b"2")])
+    header = VmaReader(io.BytesIO(patched(raw, layout.CONFIG_DATA_AT, bytes(4)))).header
+    assert header.configs == (("b", b"2"),)
+
+
+@pytest.mark.parametrize("blob", [b"\0\0", b"\1\0a", b"\3\0ab\1"], ids=["empty", "one letter", "without NUL"])
+def test_a_name_that_is_none_makes_a_config_invalid_and_a_device_unknown(blob: bytes) -> None:
+    raw = archive(SMALL, [("name", b"x")])
+    refuse(patched(bytearray(raw), layout.HEADER_FIXED + 1, blob), "invalid data pointers in config slot 0")
+    (pointer,) = struct.unpack_from(">I", raw, slot_of_device(1))
+    refuse(patched(bytearray(raw), layout.HEADER_FIXED + pointer, blob), "unknown device 1")
+
+
+def test_a_pointer_into_the_middle_of_a_blob_means_nothing() -> None:
+    raw = archive(SMALL)
+    (pointer,) = struct.unpack_from(">I", raw, slot_of_device(1))
+    refuse(patched(raw, slot_of_device(1), struct.pack(">I", pointer + 2)), "unknown device 1")
+
+
+def test_a_last_blob_that_runs_over_the_table_is_no_blob() -> None:
+    raw = archive({}, [("name", b"x")])
+    (pointer,) = struct.unpack_from(">I", raw, layout.CONFIG_DATA_AT)
+    raw = patched(raw, layout.HEADER_FIXED + pointer, b"\xff\xff")
+    refuse(raw, "invalid data pointers in config slot 0")
+    VmaReader(io.BytesIO(patched(raw, layout.CONFIG_NAMES_AT, bytes(4)))).verify()
+
+
+def test_devices_without_size_or_with_the_last_id_do_not_exist() -> None:
+    raw = archive({}, [("drive-scsi0", b"x")])
+    for dev_id, size in ((7, 0), (255, 512), (0, 512)):
+        raw = patched(raw, slot_of_device(dev_id), struct.pack(">I4xQ", 1, size))
+    reader = VmaReader(io.BytesIO(raw))
+    reader.verify()
+    assert reader.header.devices == ()
+
+
+def test_two_devices_of_one_name_are_refused() -> None:
+    raw = archive(SMALL)
+    raw[slot_of_device(2) : slot_of_device(3)] = raw[slot_of_device(1) : slot_of_device(2)]
+    refuse(reseal(raw), "two devices with the name drive-scsi0")
+
+
+def test_a_header_alone_is_an_archive_and_empty_extents_may_stand_anywhere() -> None:
+    raw = archive({}, [("a", b"1")])
+    size = struct.unpack_from(">I", raw, 56)[0]
+    VmaReader(io.BytesIO(raw[:size])).verify()
+    empty = raw[size:]
+    assert len(empty) == 512
+    raw = archive(SMALL)
+    assert restore(raw[:HEADER] + empty + raw[HEADER:] + empty) == SMALL
+
+
+@pytest.mark.parametrize("size", [1, 511, 4097, 65537])
+def test_sizes_that_are_no_sectors_are_clipped_by_bytes(size: int) -> None:
+    content = b"\1" * (-(-size // 512) * 512)
+    raw = patched(archive({"drive-scsi0": content}), slot_of_device(1) + 8, struct.pack(">Q", size))
+    assert restore(raw) == {"drive-scsi0": content[:size]}
+
+
+def test_a_vmstate_may_end_early_and_be_longer_than_it_says() -> None:
+    raw = archive({"vmstate": b"\1" * CLUSTER})
+    for size in (1, 1 << 40):
+        VmaReader(io.BytesIO(patched(raw, slot_of_device(1) + 8, struct.pack(">Q", size)))).verify()
+
+
+def test_clusters_that_are_scattered_on_purpose_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MAX_SCATTERED", 50)
+    raw = archive({"drive-scsi0": bytes(58 * CLUSTER)})
+    struct.pack_into(">Q", raw, slot_of_device(1) + 8, 1 << 48)
+    reseal(raw)
+    for number in range(58):
+        layout.SLOT.pack_into(raw, HEADER + 40 + 8 * number, 0, 0, 1, number * 8192)
+    refuse(reseal(raw, HEADER), "scattered over too many places")
+
+
+def test_a_header_full_of_empty_blobs_takes_no_memory() -> None:
+    raw = archive({}, [("a", b"1")])
+    big = raw[:12800] + bytes(4 * layout.HEADER_MAX - 12800)
+    struct.pack_into(">II", big, 52, 4 * layout.HEADER_MAX - layout.HEADER_FIXED, 4 * layout.HEADER_MAX)
+    reseal(big)
+    tracemalloc.start()
+    try:
+        VmaReader(io.BytesIO(big)).verify()
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_data_can_be_passed_over() -> None:
+    raw = archive({"drive-scsi0": b"\1" * 100 * CLUSTER})
+    stream = io.BytesIO(raw)
+
+    def skip(count: int) -> int:
+        left = len(raw) - stream.tell()
+        stream.seek(min(count, left), io.SEEK_CUR)
+        return min(count, left)
+
+    VmaReader(stream).verify(skip)
+    raw = raw[:-1]
+    stream = io.BytesIO(raw)
+    with pytest.raises(IntegrityError, match="short extent"):
+        VmaReader(stream).verify(skip)

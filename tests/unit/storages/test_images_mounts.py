@@ -32,11 +32,12 @@ def test_new_volumes_take_the_next_free_number(tmp_path: Path) -> None:
     first = folder.next_volume(200, "qcow2")
     assert first == "local:200/vm-200-disk-0.qcow2"
     assert folder.next_volume(200, "raw", frozenset({first})) == "local:200/vm-200-disk-1.raw"
-    path = folder.create("200/vm-200-disk-0.qcow2")
-    assert Path(path).is_file()
+    folder.create_image("200/vm-200-disk-0.qcow2", 4096)
+    assert Path(folder.locate("200/vm-200-disk-0.qcow2")[0]).is_file()
+    assert folder.allocated("200/vm-200-disk-0.qcow2") == 0
     assert folder.next_volume(200, "raw") == "local:200/vm-200-disk-1.raw"
     with pytest.raises(StorageError, match="exists already"):
-        folder.create("200/vm-200-disk-0.qcow2")
+        folder.create_image("200/vm-200-disk-0.qcow2", 4096)
     folder.volume("200/subvol-200-disk-1.subvol").create(None, 0)
     (tmp_path / "images" / "200" / "notes.txt").write_text("x", encoding="utf-8")
     assert folder.list_volumes(200) == ["local:200/subvol-200-disk-1.subvol", "local:200/vm-200-disk-0.qcow2"]

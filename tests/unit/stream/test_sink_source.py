@@ -209,6 +209,19 @@ def test_a_descriptor_as_target(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"abcd"
 
 
+def test_how_much_there_is_and_passing_over_it(tmp_path: Path) -> None:
+    for compression in INSTALLED:
+        path = path_for(tmp_path, compression)
+        write(path, compression)
+        with open_source(path) as source:
+            assert source.total == (len(MIXED) if compression in ("", "zst") else 0)
+            assert source.skip(2_500_000) == 2_500_000
+            assert source.read(10) == MIXED[2_500_000:2_500_010]
+            assert source.skip(len(MIXED)) == len(MIXED) - 2_500_010
+            assert source.skip(1) == 0
+            assert source.read(1) == b""
+
+
 def test_reading_can_stop_early(tmp_path: Path) -> None:
     for compression in INSTALLED:
         path = path_for(tmp_path, compression)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from pathlib import Path
@@ -18,12 +19,14 @@ from engine.stream.sink import open_sink
 from engine.system.files import write_atomic
 from engine.system.host import Host, Paths
 from engine.system.report import SilentReporter
+from engine.system.undo import UndoStack
 from engine.tasks import restore
 from engine.tasks.changes import apply_change
 from engine.tasks.heal import heal
 from engine.tasks.record import load_records
 from engine.tasks.requests import RestoreRequest
 from engine.tasks.stores import plan_storage
+from engine.tasks.undoing import BESIDE, handlers
 
 CLUSTER = 65536
 CONFIG = """#qmdump#map:scsi0:drive-scsi0:local:qcow2:
@@ -269,3 +272,36 @@ def test_archives_that_cannot_be_restored(host: Host, tmp_path: Path, filled: li
         attempt(ARCHIVE, overrides={"scsi0": "x"})
     assert not os.path.exists(host.paths.qemu_configs)
     attempt("nas:latest/100")
+
+
+def test_the_firewall_goes_with_the_config(host: Host, tmp_path: Path, filled: list[Any]) -> None:
+    path = tmp_path / "nas" / "dump" / NAME
+    with open_sink(str(path), "zst") as sink:
+        configs = [("qemu-server.conf", CONFIG.encode()), ("qemu-server.fw", b"[RULES]\n")]
+        writer = VmaWriter(sink.write, bytes(16), 1, configs, [("drive-scsi0", 2 * CLUSTER)])
+        writer.write_zero_clusters(1, 0, 2)
+        writer.close()
+    rules = Path(host.paths.firewall(200))
+
+    def fail() -> None:
+        raise IntegrityError("the archive is damaged")
+
+    filled.append(fail)
+    with pytest.raises(IntegrityError):
+        run(host)
+    assert not rules.exists()
+    filled.clear()
+    run(host)
+    assert rules.read_text(encoding="utf-8") == "[RULES]\n"
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_restore_killed_around_its_last_step(host: Host, tmp_path: Path, written: bool) -> None:
+    config, rules = Path(host.paths.qemu_configs) / "200.conf", Path(host.paths.firewall(200))
+    text = "name: new\n"
+    stack = UndoStack(str(tmp_path / "journal"), handlers())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    stack.push(BESIDE, path=str(rules), content="[RULES]\n", config=str(config), digest=digest)
+    write_atomic(str(config), text if written else "name: old\n")
+    assert UndoStack.load(str(tmp_path / "journal"), handlers()).unwind() == []
+    assert rules.exists() == written

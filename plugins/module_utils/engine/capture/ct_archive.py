@@ -100,7 +100,7 @@ class CapturedContainer:
 def write_config(guest: LxcGuest, workdir: str) -> list[str]:
     """Put the config members of an archive into the folder ``config`` and return their names."""
     folder = os.path.join(workdir, "config")
-    texts = {CONFIG_MEMBER: guest.archived_config().to_text(), FIREWALL_MEMBER: ""}
+    texts = {CONFIG_MEMBER: guest.archived_config().to_text(), FIREWALL_MEMBER: guest.firewall}
     if guest.native_config is not None:
         texts[NATIVE_MEMBER] = guest.native_config
     for name, text in texts.items():

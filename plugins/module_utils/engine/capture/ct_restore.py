@@ -11,7 +11,7 @@ import tempfile
 from typing import Protocol, Sequence
 
 from ..errors import GuestError, IntegrityError
-from ..formats.cttar import extract_argv
+from ..formats.cttar import FIREWALL_MEMBER, extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
 from ..guests.lxc.idmaps import idmap_hint
 from ..stream.pump import feed
@@ -31,21 +31,25 @@ class Source(Protocol):
     def readinto(self, buffer: bytearray) -> int: ...
 
 
-def read_ct_config(source: Source) -> str:
-    """The config in an archive: its first ``etc/vzdump/pct.conf``.
+def read_ct_config(source: Source) -> tuple[str, bytes]:
+    """The config in an archive, its first ``etc/vzdump/pct.conf``, and the rules of its firewall, where there are any.
 
     :raises IntegrityError: it is no tar, or there is no config near its start.
     """
-    finder = ConfigFinder()
+    finder, rules = ConfigFinder(), ConfigFinder(FIREWALL_MEMBER)
+    firewall = b""
     done = 0
     while done < _CONFIG_WITHIN:
         part = source.read(1 << 20)
         if not part:
             break
+        if not done:
+            # They follow the config, which is the first member.
+            firewall = rules.take(part) or b""
         done += len(part)
         found = finder.take(part)
         if found is not None:
-            return found.decode("utf-8", "surrogateescape")
+            return found.decode("utf-8", "surrogateescape"), firewall
     raise IntegrityError(
         "the archive holds no etc/vzdump/pct.conf near its start: it is no container backup",
         hint="restore archives that this collection or Proxmox VE wrote",

@@ -138,6 +138,12 @@ class NbdExport:
         with self._failures("write"):
             self._handle.pwrite(data if self._shares_memory else bytearray(data), offset)
 
+    def zero(self, offset: int, length: int) -> None:
+        """Write zeros; errors as :meth:`write`."""
+        with self._failures("write"):
+            for at in range(offset, offset + length, _STATUS_BYTES):
+                self._handle.zero(min(_STATUS_BYTES, offset + length - at), at)
+
     def flush(self) -> None:
         with self._failures("flush"):
             self._handle.flush()

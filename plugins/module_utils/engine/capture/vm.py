@@ -16,7 +16,8 @@ from typing import Any, Callable, Iterator, Sequence
 from ..errors import GuestError, HoldfastError
 from ..guests.qemu.disks import archive_name, efi_limits
 from ..guests.qemu.guest import CONT, QemuGuest
-from ..settings.vm_config import Drive
+from ..settings.vm_config import FIREWALL_BLOB, Drive
+from ..system.files import read_text
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .fleecing import SpaceWatch, make_image
@@ -211,7 +212,9 @@ def _machine(
     captured = [
         CapturedDisk(drive, guest.resolve(drive.volid), archive_name(drive.key), sizes[drive.key]) for drive in drives
     ]
-    return CapturedMachine(mode, guest.label, guest.archived_config, captured, socket, timings, workers)
+    firewall = read_text(guest.firewall_path)
+    blobs = [] if firewall is None else [(FIREWALL_BLOB, firewall.encode("utf-8", "surrogateescape"))]
+    return CapturedMachine(mode, guest.label, guest.archived_config, captured, socket, timings, workers, blobs)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Protocol
 
 from ..errors import IntegrityError, ProtocolError, StorageError
+from ..formats.vma_layout import VMSTATE
 from ..formats.vma_reader import VmaReader
 from ..stream.files import Flusher
 from ..system.process import run
@@ -29,14 +31,31 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """Where one device of the archive goes: a path that does not exist yet, and ``raw`` or ``qcow2``."""
+    """Where one device of the archive goes: a file to be made (an empty one may be there), or a block device.
+
+    :param format: ``raw`` or ``qcow2``.
+    :param stale: how far around what is written there may be old data: there zeros are written, too; 0 for none.
+    """
 
     path: str
     format: str
+    stale: int = 0
+
+    def old_parts(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """The stretches (offset, length) of a zero stretch that may hold old data."""
+        if not self.stale:
+            return []
+        end = offset + length
+        first, last = -(-offset // self.stale) * self.stale, end // self.stale * self.stale
+        if first >= last:
+            return [(offset, length)]
+        return [(begin, stop - begin) for begin, stop in ((offset, first), (last, end)) if stop > begin]
 
 
 def inspect(source: Source) -> tuple[list[tuple[str, bytes]], list[tuple[str, int]]]:
     """Configs (name, content) and devices (name, size in bytes) of an archive, from its header alone.
+
+    The memory of a machine that was saved while it ran is such a device, too: :data:`VMSTATE`.
 
     :raises IntegrityError: it is no VMA archive.
     """
@@ -47,7 +66,7 @@ def inspect(source: Source) -> tuple[list[tuple[str, bytes]], list[tuple[str, in
 def extract_vma(
     source: Source, targets: Mapping[str, Target], progress: Progress, report: Reporter, *, workdir: str
 ) -> dict[str, int]:
-    """Write the devices of an archive to new images, holes where the archive has zeros.
+    """Write the disks of an archive to new images, holes where the archive has zeros; a machine's memory is left out.
 
     :param targets: by device name; each device of the archive has one.
     :param workdir: existing folder for a socket, so its name must be short.
@@ -56,7 +75,7 @@ def extract_vma(
     :raises StorageError: an image cannot be made or written.
     """
     reader = VmaReader(source)
-    devices = {device.name: device for device in reader.header.devices}
+    devices = {device.name: device for device in reader.header.devices if device.name != VMSTATE}
     missing = sorted(set(devices) - set(targets))
     if missing:
         raise IntegrityError(f"the archive holds {', '.join(missing)}, for which no place was prepared")
@@ -67,8 +86,9 @@ def extract_vma(
     images = []
     for name, device in devices.items():
         target = targets[name]
-        argv = ["qemu-img", "create", "-q", "-f", target.format, target.path, str(device.size)]
-        run(argv, timeout=120, error=StorageError, hint="check space and permissions there")
+        if not Path(target.path).is_block_device():
+            argv = ["qemu-img", "create", "-q", "-f", target.format, target.path, str(device.size)]
+            run(argv, timeout=120, error=StorageError, hint="check space and permissions there")
         images.append((name, target.path, target.format))
         report.info(f"restoring {name} ({device.size} bytes) to {target.path}")
     with contextlib.ExitStack() as files:
@@ -80,10 +100,15 @@ def extract_vma(
             try:
                 for piece in reader.pieces():
                     name = piece.device.name
+                    if name not in exports:
+                        continue
                     if piece.data is not None:
                         exports[name].write(piece.offset, piece.data)
                         written[name] += piece.length
                         flushers[name].wrote(written[name])
+                    else:
+                        for offset, length in targets[name].old_parts(piece.offset, piece.length):
+                            exports[name].zero(offset, length)
                     progress.add(piece.length, 0 if piece.data is not None else piece.length)
                 for export in exports.values():
                     export.flush()

@@ -23,7 +23,8 @@ SEEKABLE_MAGIC = 0x8F92EAB1
 FRAME_MAGIC = 0xFD2FB528
 FRAME_HEAD = struct.Struct("<II")
 FOOTER = struct.Struct("<IBI")
-MAX_FRAMES = 0x8000000
+#: The format allows eight times as many; a table of these takes 128 MiB, and stands for 64 TiB in frames of 4 MiB.
+MAX_FRAMES = 0x1000000
 #: Largest decompressed frame accepted for random access; the writer makes them much smaller.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _CHECKSUM_FLAG = 0x80

@@ -73,6 +73,7 @@ class TarScanner:
         """
         view = memoryview(part)
         while view and not self.ended:
+            meta = False
             if self._skip and self._map is None:
                 step = min(self._skip, len(view))
                 self._skip -= step
@@ -80,13 +81,14 @@ class TarScanner:
                 step = min(self._meta_left, len(view))
                 self._meta += view[:step]
                 self._meta_left -= step
-                if not self._meta_left:
-                    self._take_meta()
+                meta = not self._meta_left
             else:
                 step = min(BLOCK - len(self._head), len(view))
                 self._head += view[:step]
             self.offset += step
             view = view[step:]
+            if meta:
+                self._take_meta()
             if len(self._head) == BLOCK:
                 head, self._head = bytes(self._head), bytearray()
                 try:
@@ -98,8 +100,8 @@ class TarScanner:
 
     @property
     def ahead(self) -> int:
-        """Bytes of a member's content that come next."""
-        return self._skip
+        """Bytes of a member's content that come next and say nothing of the archive."""
+        return self._skip if self._map is None else 0
 
     def passed(self, count: int) -> None:
         """``count`` bytes of that content were passed over instead of being fed."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Callable, Iterator, Protocol
 
@@ -115,7 +116,7 @@ class VmaReader:
             raise IntegrityError(f"cannot read the VMA header: {got} bytes instead of {vma.HEADER_FIXED}")
         _magic, version, uuid, ctime, md5, blob_offset, blob_size, header_size = vma.HEADER.unpack_from(raw)
         # The stock reader accepts up to 2 GiB; the writer's limit with generous room is enough for every real archive.
-        if not vma.HEADER_FIXED < header_size <= vma.HEADER_FIXED + 64 * vma.HEADER_MAX:
+        if not vma.HEADER_FIXED < header_size <= 4 * vma.HEADER_MAX:
             raise IntegrityError(f"bad header size {header_size} in the VMA header")
         rest = bytearray(header_size - vma.HEADER_FIXED)
         if self._read(memoryview(rest)) < len(rest):
@@ -129,7 +130,7 @@ class VmaReader:
             raise IntegrityError(f"bad blob table offset {blob_offset} in the VMA header")
         if blob_offset + blob_size > header_size:
             raise IntegrityError(f"bad blob table size {blob_size} in the VMA header: it ends behind the header")
-        blobs = _parse_blobs(raw, blob_offset, blob_size)
+        blobs = _parse_blobs(raw, blob_offset, blob_size, _pointers(raw))
         return Header(uuid, ctime, _parse_configs(raw, blobs), _parse_devices(raw, blobs), header_size)
 
     def _extents(self, skip: Callable[[int], int] | None = None) -> Iterator[tuple[list[_Run], memoryview]]:
@@ -183,7 +184,7 @@ class VmaReader:
             count = 1
             if dev_id:
                 device = self._by_id.get(dev_id)
-                if device is None or dev_id > vma.MAX_DEVICES:
+                if device is None:
                     raise IntegrityError(f"the extent at byte {start} names the unknown device {dev_id}")
                 if mask in (0, FULL_MASK):
                     end = min(len(slots) - at, vma.MAX_CLUSTERS - cluster)
@@ -246,12 +247,20 @@ def _run_pieces(run: _Run, payload: memoryview) -> Iterator[Piece]:
         yield Piece(device, done, end - done, None)
 
 
-def _parse_blobs(raw: bytearray, offset: int, size: int) -> dict[int, bytes]:
+def _pointers(raw: bytearray) -> set[int]:
+    """Everything in the header that points to a blob."""
+    places = [*range(vma.CONFIG_NAMES_AT, vma.CONFIG_DATA_AT + vma.CONFIG_POINTERS.size, 4)]
+    places += range(vma.DEVICES_AT, vma.HEADER_FIXED, vma.DEVICE.size)
+    return {struct.unpack_from(">I", raw, place)[0] for place in places}
+
+
+def _parse_blobs(raw: bytearray, offset: int, size: int, wanted: set[int]) -> dict[int, bytes]:
+    """The blobs that something points to; a hostile table may hold a million others."""
     blobs = {}
     at, end = offset + 1, offset + size
     while at + 2 <= end:
         (length,) = vma.BLOB_LENGTH.unpack_from(raw, at)
-        if at + 2 + length <= end:
+        if at - offset in wanted and at + 2 + length <= end:
             blobs[at - offset] = bytes(raw[at + 2 : at + 2 + length])
         at += 2 + length
     return blobs
@@ -286,7 +295,8 @@ def _parse_configs(raw: bytearray, blobs: dict[int, bytes]) -> tuple[tuple[str, 
 
 def _parse_devices(raw: bytearray, blobs: dict[int, bytes]) -> tuple[Device, ...]:
     devices: list[Device] = []
-    for dev_id in range(1, 256):
+    # Writers never assign the last id, and readers know no extents of it.
+    for dev_id in range(1, vma.MAX_DEVICES + 1):
         pointer, size = vma.DEVICE.unpack_from(raw, vma.DEVICES_AT + vma.DEVICE.size * dev_id)
         name = _name(blobs.get(pointer))
         if not size or name is None:

@@ -26,7 +26,7 @@ class RunObserver(Protocol):
 def encode_header(uuid: bytes, ctime: int, configs: Iterable[tuple[str, bytes]], devices: Iterable[Device]) -> bytes:
     """The archive header.
 
-    :raises UsageError: a config or the whole header is larger than the format can hold.
+    :raises UsageError: a config or the whole header is larger than the format can hold, or there is nothing in it.
     """
     blobs = bytearray(1)
     table_size = 0
@@ -52,6 +52,8 @@ def encode_header(uuid: bytes, ctime: int, configs: Iterable[tuple[str, bytes]],
         contents[slot] = alloc(data)
     pointers = [(device, alloc(device.name.encode() + b"\0")) for device in devices]
 
+    if not table_size:
+        raise UsageError("cannot write a VMA archive with neither configs nor disks: no reader accepts it")
     header_size = vma.HEADER_FIXED + table_size
     if header_size > vma.HEADER_MAX:
         raise UsageError(f"cannot write a VMA header of {header_size} bytes: the format allows {vma.HEADER_MAX}")

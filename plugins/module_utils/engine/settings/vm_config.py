@@ -14,6 +14,8 @@ from ..errors import ConfigError
 from .guest_config import GuestConfig
 from .propstring import parse_flag, parse_property_string
 
+FIREWALL_BLOB = "qemu-server.fw"
+"""Name of the firewall's rules in archives."""
 _DRIVE = re.compile(r"(?:ide[0-3]|sata[0-5]|scsi(?:[0-9]|[12][0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0)")
 _ORDER = ("ide", "scsi", "virtio", "sata", "efidisk", "tpmstate")
 _CLOUDINIT = re.compile(r"[:/](?:vm-\d+-)?cloudinit(?:\.[a-z0-9]+)?$")

@@ -33,6 +33,7 @@ class ImageFolder(VolumeSpace):
     """
 
     formats = ("subvol", "raw")
+    image_formats = ("raw", "qcow2")
 
     def __init__(self, storage: str, base: str) -> None:
         super().__init__(storage)
@@ -66,7 +67,7 @@ class ImageFolder(VolumeSpace):
         number = next(n for n in range(len(used) + 1) if str(n) not in used)
         return f"{self.storage}:{vmid}/{stem}-{vmid}-disk-{number}.{fmt}"
 
-    def create(self, volname: str) -> str:
+    def create_image(self, volname: str, size: int) -> None:
         path, _fmt = self.locate(volname)
         try:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
@@ -75,7 +76,10 @@ class ImageFolder(VolumeSpace):
             raise StorageError(f"cannot create volume {self.storage}:{volname}: {path} exists already") from exc
         except OSError as exc:
             raise StorageError(f"cannot create volume {self.storage}:{volname}: {exc.strerror}") from exc
-        return path
+
+    def allocated(self, volname: str) -> int | None:
+        path, fmt = self.locate(volname)
+        return None if fmt == "subvol" else os.stat(path).st_blocks * 512
 
     def list_volumes(self, vmid: int) -> list[str]:
         owned = [name for name in self._names(vmid) if (m := _OWN_NAME.match(name)) and int(m[1]) == vmid]

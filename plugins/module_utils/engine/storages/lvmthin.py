@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Storage kind ``lvmthin``: a thin pool that holds containers' volumes."""
+"""Storage kind ``lvmthin``: a thin pool that holds volumes of containers and disks of VMs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .volumes.space import FlatSpace
 class LvmThinStorage(Storage):
     """A thin pool."""
 
-    contents = ("rootdir",)
+    contents = ("images", "rootdir")
 
     def __init__(self, definition: StorageDef, node: str) -> None:
         super().__init__(definition, node)
@@ -56,6 +56,7 @@ class LvmThinSpace(FlatSpace):
     """The thin volumes of a pool."""
 
     formats = ("raw",)
+    image_formats = ("raw",)
     prefix = "vm"
 
     def __init__(self, storage: str, group: str, pool: str) -> None:
@@ -68,6 +69,20 @@ class LvmThinSpace(FlatSpace):
 
     def volume(self, volname: str) -> LvmThinVolume:
         return LvmThinVolume(f"{self._group}/{self.check_name(volname)}", self._pool)
+
+    def create_image(self, volname: str, size: int) -> None:
+        self.volume(volname).allocate(size)
+
+    def stale_bytes(self, volname: str) -> int:
+        # A pool that does not zero the chunks that it provisions hands out what earlier volumes left in them.
+        options = ("--noheadings", "--nosuffix", "--units", "b", "--separator", ":", "-o", "zero,chunk_size")
+        zeroes, _colon, chunk = lvm("lvs", *options, "--", f"{self._group}/{self._pool}").strip().partition(":")
+        return 0 if zeroes == "zero" else int(chunk)
+
+    def allocated(self, volname: str) -> int | None:
+        options = ("--noheadings", "--nosuffix", "--units", "b", "--separator", ":", "-o", "lv_size,data_percent")
+        size, _colon, percent = lvm("lvs", *options, "--", self.volume(volname).source).strip().partition(":")
+        return int(int(size) * float(percent or 100) / 100)
 
     def names(self) -> Iterable[str]:
         return lvm("lvs", "--noheadings", "-o", "lv_name", "--", self._group).split()

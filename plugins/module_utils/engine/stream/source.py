@@ -30,11 +30,15 @@ Writable = Union[bytearray, memoryview]
 
 
 class Source(abc.ABC):
-    """An archive's uncompressed bytes from first to last; a context manager."""
+    """An archive's uncompressed bytes from first to last; a context manager.
 
-    def __init__(self, fd: int, path: str, bwlimit_kib: int) -> None:
+    :ivar total: how many there are, as far as the archive says; 0 when that is not known.
+    """
+
+    def __init__(self, fd: int, path: str, bwlimit_kib: int, total: int = 0) -> None:
         self._fd = fd
         self.path = path
+        self.total = total
         self.position = 0
         self._limiter = Limiter(bwlimit_kib)
         self._closed = False
@@ -117,7 +121,7 @@ class FrameSource(Source):
     """
 
     def __init__(self, fd: int, path: str, bwlimit_kib: int, table: SeekTable) -> None:
-        super().__init__(fd, path, bwlimit_kib)
+        super().__init__(fd, path, bwlimit_kib, table.stream_bytes)
         self._decompress = frame_decompressor()
         threads = cpu_count()
         self._pool = ThreadPoolExecutor(threads, "decompress")
@@ -253,7 +257,7 @@ def open_source(path: str, bwlimit_kib: int = 0) -> Source:
                 return FrameSource(fd, path, bwlimit_kib, table)
         if suffix in ("zst", "gz", "lzo"):
             return ChildSource(fd, path, bwlimit_kib, suffix)
-        return PlainSource(fd, path, bwlimit_kib)
+        return PlainSource(fd, path, bwlimit_kib, os.fstat(fd).st_size)
     except BaseException:
         os.close(fd)
         raise

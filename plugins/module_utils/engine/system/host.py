@@ -50,6 +50,10 @@ class Paths:
         """LXC's own folder of containers: ``<name>/config``."""
         return os.path.join(os.path.dirname(self.lib), "lxc")
 
+    def firewall(self, vmid: int) -> str:
+        """Rules of a guest's firewall: nothing reads them here, but they travel with its archives."""
+        return os.path.join(self.etc, "firewall", f"{vmid}.fw")
+
     @property
     def storage_cfg(self) -> str:
         return os.path.join(self.etc, "storage.cfg")

@@ -84,8 +84,9 @@ def get_job(host: Host, job_id: str) -> JobDef:
         )
     if job_id not in file.jobs:
         raise UsageError(
-            f"job {job_id!r} does not exist",
-            hint=f"defined in {host.paths.jobs_cfg} are: {', '.join(file.jobs) or 'none'}",
+            f"job {job_id!r} does not exist: {host.paths.jobs_cfg} does not have it, or does not have it any more",
+            hint="nothing is wrong if it was removed a moment ago, while its timer started it;"
+            f" defined are: {', '.join(file.jobs) or 'none'}",
         )
     return file.jobs[job_id]
 

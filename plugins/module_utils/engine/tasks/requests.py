@@ -87,8 +87,8 @@ class RestoreRequest:
         For libvirt domains also the path of a folder; ``None`` means libvirt's own folders.
     :param kind: of a VM: ``qemu`` (managed here) or ``libvirt``; ``None`` is what the guest to be replaced is, else
         what the archive came from.
-    :param volumes: of a container: what differs, by key of the archived config: ``{"storage": S, "format": F,
-        "size": "8G"}``.
+    :param volumes: what differs, by key of the archived config: ``{"storage": S, "format": F, "size": "8G"}``. Sizes
+        are for containers; the storage of a VM's disk may be the path of a block device. Not for libvirt domains.
     :param force: replace a stopped guest of that id; its volumes stay until the new ones are complete.
     :param unique: new MAC addresses and a new system uuid.
     :param start: start it afterwards; when that fails the restore still counts, with a warning.

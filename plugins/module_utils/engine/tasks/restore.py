@@ -12,6 +12,7 @@ that fails or is killed before that step leaves the old guest as it was and none
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from typing import Iterator
@@ -34,7 +35,7 @@ from .restore_plan import RestorePlan, locate_source, read_contents
 from .restore_vm import fill_vm, plan_vm
 from .results import RestoreResult
 from .signals import interruptible
-from .undoing import UNNAMED, handlers, unwind
+from .undoing import BESIDE, UNNAMED, handlers, unwind
 
 GUEST_IDS = range(100, 1_000_000_000)
 
@@ -104,6 +105,11 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         with _named(request):
             fill(host, plan, request, undo, log)
         result = plan.result
+        for volume in plan.volumes:
+            volume.note_allocated()
+            if volume.planned.allocated is not None:
+                taken, size = human(volume.planned.allocated), human(volume.planned.size or 0)
+                log.info(f"{volume.planned.key}: takes {taken} of {size}")
         result.duration = time.monotonic() - began
         result.speed = int((result.size or 0) / max(result.duration, 0.001))
         result.state = "restored"
@@ -122,21 +128,37 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
 
 def _fill(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, log: GuestLog) -> None:
     """Make and fill the volumes, then let the config name them."""
-    entries = [volume.journal_entry for volume in plan.volumes]
+    entries = [volume.journal_entry for volume in plan.volumes if volume.made]
     token = undo.push(UNNAMED, volumes=entries, config=plan.result.config_path)
     if plan.result.kind == "qemu":
         for volume in plan.volumes:
             log.info(f"{volume.planned.key}: creating {volume.planned.volid}")
-            volume.storage.volumes.create(volume.volname)
+            volume.storage.volumes.create_image(volume.volname, volume.planned.size or 0)
         plan.result.size = fill_vm(host, plan, request, undo, log)
     else:
         plan.result.size = fill_container(host, plan, request, undo, log)
     old = undo.push(UNNAMED, volumes=plan.old, config=plan.result.config_path)
+    rules = _firewall(host, plan, undo)
     write_atomic(plan.result.config_path, plan.result.config, 0o640)
     undo.drop(token)
+    if rules is not None:
+        undo.undo(rules)
     for volid in plan.result.freed:
         log.info(f"freeing {volid} of the replaced guest")
     undo.undo(old)
+
+
+def _firewall(host: Host, plan: RestorePlan, undo: UndoStack) -> int | None:
+    """Have the rules of the guest's firewall written once its config is in place; others of that id go then."""
+    if not plan.firewall:
+        return None
+    return undo.push(
+        BESIDE,
+        path=host.paths.firewall(plan.result.vmid),
+        content=plan.firewall.decode("utf-8", "surrogateescape"),
+        config=plan.result.config_path,
+        digest=hashlib.sha256(plan.result.config.encode("utf-8", "surrogateescape")).hexdigest(),
+    )
 
 
 def _start(host: Host, vmid: int, result: RestoreResult, log: GuestLog) -> None:
@@ -175,19 +197,24 @@ def _plan(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
     contents = read_contents(archive, kind)
     if request.kind is not None and kind == "lxc":
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
-    if request.volumes and kind != "lxc":
-        raise UsageError(
-            f"cannot place single volumes of {request.archive}: it holds a VM", hint="give storage for all of them"
-        )
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
+    if request.volumes and kind == "libvirt":
+        raise UsageError(
+            f"cannot place single volumes of {request.archive}: it becomes a libvirt domain",
+            hint="give storage for all of them",
+        )
     if existing is not None:
         _check_replaceable(host, existing, kind)
     if kind == "libvirt":
-        return plan_domain(host, request, archive, contents, existing, write=write)
-    if kind == "qemu":
-        return plan_vm(host, request, archive, contents.config, contents.devices, existing, write=write)
-    return plan_container(host, request, archive, contents.config, existing, write=write)
+        plan = plan_domain(host, request, archive, contents, existing, write=write)
+    elif kind == "qemu":
+        plan = plan_vm(host, request, archive, contents.config, contents.devices, existing, write=write)
+    else:
+        plan = plan_container(host, request, archive, contents.config, existing, write=write)
+    plan.firewall = contents.firewall
+    plan.result.warnings.extend(contents.warnings)
+    return plan
 
 
 def _check_replaceable(host: Host, existing: GuestInfo, kind: str) -> None:

@@ -114,8 +114,8 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
         tokens.append(undo.push(MOUNT, path=place))
         volume.mount(place)
         places.append(place)
-    progress = Progress(0, report)
     with open_source(plan.archive.path, request.bwlimit or 0) as source:
+        progress = Progress(source.total, report)
         extract_ct(
             source,
             root,

@@ -202,6 +202,8 @@ def _volumes(
             target = known[line.key].target
             if request.storage and not os.path.isabs(request.storage):
                 storage = choose_storage(host, request, "", "images", write=write)
+                # A domain's disks are files.
+                storage.volumes.folder(request.vmid)
                 volid = storage.volumes.next_volume(
                     request.vmid, fmt, frozenset(v.planned.volid or "" for v in volumes)
                 )

@@ -11,7 +11,10 @@ import os
 from dataclasses import dataclass, field
 
 from ..errors import HoldfastError, IntegrityError, StorageError, UsageError
+from ..formats.vma_layout import VMSTATE
 from ..guests.model import GuestInfo
+from ..settings.domain_xml import XML_BLOB
+from ..settings.vm_config import FIREWALL_BLOB
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..storages.volumes.base import Volume
@@ -39,6 +42,22 @@ class NewVolume:
     device: str
 
     @property
+    def made(self) -> bool:
+        """Whether the restore makes it, and removes it again when it fails: not if it is a device that was there."""
+        return not os.path.isabs(self.planned.volid or "")
+
+    def stale_bytes(self) -> int:
+        """How far around what is written there may be old data."""
+        return self.storage.volumes.stale_bytes(self.volname) if self.volname else 0
+
+    def note_allocated(self) -> None:
+        """Ask the storage how much the volume takes; a libvirt domain's files may be outside of all storages."""
+        if self.volname:
+            self.planned.allocated = self.storage.volumes.allocated(self.volname)
+        else:
+            self.planned.allocated = os.stat(self.path).st_blocks * 512
+
+    @property
     def journal_entry(self) -> tuple[str, str, str]:
         """How undo entries name the volume: its id, and what :func:`open_volume` takes."""
         return journal_entry(self.planned.volid or "", self.storage.volumes.volume(self.volname))
@@ -50,6 +69,7 @@ class RestorePlan:
 
     :param old: volumes of the replaced guest as undo entries name them, to be freed once the new one is in place.
     :param definition: of a libvirt domain: its XML, with the passwords that the result does not show.
+    :param firewall: rules of the guest's firewall from the archive, if there are any.
     """
 
     archive: Archive
@@ -57,6 +77,7 @@ class RestorePlan:
     volumes: list[NewVolume]
     old: list[tuple[str, str, str]] = field(default_factory=list)
     definition: str = ""
+    firewall: bytes = b""
 
 
 def journal_entry(volid: str, volume: Volume) -> tuple[str, str, str]:
@@ -93,12 +114,15 @@ class Contents:
     """What an archive says before its data.
 
     :param config: the guest's config in Proxmox VE syntax; :param devices: size in bytes of each device (VMs only);
-    :param blobs: what stands beside the config, by name.
+    :param blobs: what stands beside the config, by name; :param firewall: rules of the guest's firewall, if it has any.
+    :param warnings: what of the archive no restore can use.
     """
 
     config: str
     devices: dict[str, int] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    firewall: bytes = b""
+    warnings: tuple[str, ...] = ()
 
 
 def read_contents(archive: Archive, kind: str) -> Contents:
@@ -112,14 +136,20 @@ def read_contents(archive: Archive, kind: str) -> Contents:
         if kind == "lxc":
             from ..capture.ct_restore import read_ct_config
 
-            return Contents(read_ct_config(source))
+            config, firewall = read_ct_config(source)
+            return Contents(config, firewall=firewall)
         from ..capture.vm_restore import inspect
 
         configs, devices = inspect(source)
     blobs = dict(configs)
     if "qemu-server.conf" not in blobs:
         raise IntegrityError("it holds no qemu-server.conf", hint="it was not made by a VM backup")
-    return Contents(blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), dict(devices), blobs)
+    sizes = dict(devices)
+    text, rules = blobs.pop("qemu-server.conf").decode("utf-8", "surrogateescape"), blobs.pop(FIREWALL_BLOB, b"")
+    warnings = [f"{name} in the archive is of no use here and is left out" for name in blobs if name != XML_BLOB]
+    if sizes.pop(VMSTATE, None) is not None:
+        warnings.append("the memory of the machine in the archive is left out: the restored machine boots")
+    return Contents(text, sizes, blobs, rules, tuple(warnings))
 
 
 def choose_storage(

@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 from typing import Mapping
 
-from ..errors import IntegrityError
+from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
+from ..storages.base import Need, Storage
+from ..storages.device import DeviceStorage
 from ..storages.dump import Archive
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
+from .guests import list_guests
 from .requests import RestoreRequest
-from .restore_config import MapLine, config_lines, disk_map, transform_vm
-from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
+from .restore_config import MapLine, config_lines, disk_map, split_volume, transform_vm
+from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, existing_text, settle, taken_macs
+from .restore_wishes import Wish, choose_image_format, parse_wishes
 from .results import PlannedVolume
 from .undoing import FOLDER, make_folder
 
@@ -40,13 +44,19 @@ def plan_vm(
     """
     volumes: list[NewVolume] = []
     taken: set[str] = set()
-    for line in mapped_disks(text, devices):
-        storage = choose_storage(host, request, line.storage, "images", write=write)
-        fmt = line.format if line.format in FORMATS else "raw"
+    lines = mapped_disks(text, devices)
+    wishes = parse_wishes(request.volumes, {line.key: line for line in lines})
+    for line in lines:
+        wish, size = wishes.get(line.key, Wish()), devices[line.device]
+        if wish.storage is not None and os.path.isabs(wish.storage):
+            storage = open_device(host, wish.storage, size, existing)
+        else:
+            storage = choose_storage(host, request, line.storage, "images", write=write, wanted=wish.storage)
+        fmt = choose_image_format(storage, line.format, wish)
         volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))
         taken.add(volid)
-        volname = volid.partition(":")[2]
-        planned = PlannedVolume(line.key, storage.name, fmt, devices[line.device], volid, line.device)
+        volname = volid if os.path.isabs(volid) else volid.partition(":")[2]
+        planned = PlannedVolume(line.key, storage.name, fmt, size, volid, line.device)
         volumes.append(NewVolume(planned, storage, volname, storage.volumes.locate(volname)[0], line.device))
     done = transform_vm(
         text,
@@ -59,7 +69,29 @@ def plan_vm(
     check_space(archive, volumes)
     plan = settle(host, request, archive, "qemu", done, volumes, existing)
     plan.result.size = sum(devices.values())
+    plan.result.warnings += [
+        f"{volume.planned.key}: {volume.path} is overwritten in place; a restore that fails leaves it in pieces"
+        for volume in volumes
+        if not volume.made
+    ]
     return plan
+
+
+def open_device(host: Host, path: str, size: int, existing: GuestInfo | None) -> Storage:
+    """A block device as the place for a disk.
+
+    :raises StorageError: it is none, too small, or in use; :raises UsageError: another guest has it.
+    """
+    storage = DeviceStorage(path, host.node)
+    storage.activate(Need("images", write=True))
+    storage.check_space(size, "the disk")
+    for info in list_guests(host):
+        text = existing_text(host, info) if existing is None or info.vmid != existing.vmid else ""
+        if any(split_volume(value)[0] == path for _key, value in config_lines(text)[1]):
+            raise UsageError(
+                f"cannot restore to {path}: it is a disk of guest {info.vmid} ({info.name})", hint="use another one"
+            )
+    return storage
 
 
 def mapped_disks(text: str, devices: Mapping[str, int]) -> list[MapLine]:
@@ -90,7 +122,9 @@ def fill_vm(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoSt
     from ..stream.source import open_source
 
     total = plan.result.size or 0
-    targets = {volume.device: Target(volume.path, volume.planned.format) for volume in plan.volumes}
+    targets = {
+        volume.device: Target(volume.path, volume.planned.format, volume.stale_bytes()) for volume in plan.volumes
+    }
     folder = os.path.join(host.paths.qemu_run, f"{request.vmid}.restore")
     token = undo.push(FOLDER, path=folder)
     make_folder(folder)

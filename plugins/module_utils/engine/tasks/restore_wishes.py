@@ -53,6 +53,22 @@ def parse_wishes(volumes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[s
     return wishes
 
 
+def choose_image_format(storage: Storage, recorded: str, wish: Wish) -> str:
+    """The form of a VM's disk: the one asked for, else the recorded one where the storage has it.
+
+    :raises UsageError: a wish that the storage cannot fulfil.
+    """
+    formats = storage.volumes.image_formats
+    if wish.size is not None:
+        raise UsageError("the size of a VM's disk is that of the archive", hint="resize the disk after the restore")
+    if not formats or (wish.format is not None and wish.format not in formats):
+        raise UsageError(
+            f"storage {storage.name!r} has no disks of VMs{f' of the form {wish.format!r}' if formats else ''}",
+            hint=f"it has {', '.join(formats)}" if formats else "use another storage",
+        )
+    return wish.format or (recorded if recorded in formats else formats[0])
+
+
 def choose_format(storage: Storage, recorded: str, wish: Wish, size: int | None) -> str:
     """The form of a container's volume: the one asked for, else the recorded one where the storage has it.
 

@@ -283,6 +283,7 @@ class PlannedVolume:
     """A volume that a restore makes.
 
     :param key: key in the guest's config (``scsi0``, ``rootfs``); :param volid: ``None`` until it is allocated.
+    :param allocated: bytes that it takes on its storage after the restore, ``None`` when that cannot be told.
     """
 
     key: str
@@ -291,6 +292,7 @@ class PlannedVolume:
     size: int | None
     volid: str | None = None
     source: str | None = None
+    allocated: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -298,6 +300,7 @@ class PlannedVolume:
             "storage": self.storage,
             "format": self.format,
             "size": self.size,
+            "allocated": self.allocated,
             "volid": self.volid,
             "source": self.source,
         }

@@ -10,6 +10,7 @@ Handlers get only what their journal entry holds, because the run that wrote it 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from ..errors import GuestError
 from ..storages.mounts import mounts_below, unmount
 from ..storages.registry import UNDO as STORAGE_UNDO
 from ..storages.volumes.registry import open_volume
-from ..system.files import fsync_dir, read_text, remove_temporaries
+from ..system.files import fsync_dir, read_text, remove_temporaries, write_atomic
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .signals import uninterrupted
@@ -32,7 +33,8 @@ MOUNT = "task.mount"
 UNNAMED = "task.unnamed"
 """Volumes of a guest that are of no use unless its config names them: ``volumes`` (id, kind, source),
 ``config``."""
-
+BESIDE = "task.beside"
+"""A file that goes with a guest's config: ``path``, ``content``, ``config``, ``digest`` (SHA-256 of the config)."""
 
 _WRITERS_SECONDS = 5.0
 
@@ -75,10 +77,18 @@ def _undo_unnamed(data: Mapping[str, Any]) -> None:
             open_volume(str(kind), str(source)).free()
 
 
+def _undo_beside(data: Mapping[str, Any]) -> None:
+    """Before the config is in place nothing happened; afterwards the file belongs there, too."""
+    text = read_text(str(data["config"]))
+    if text is not None and hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() == data["digest"]:
+        write_atomic(str(data["path"]), str(data["content"]), 0o640)
+
+
 OWN: dict[str, Handler] = {
     FOLDER: _undo_folder,
     MOUNT: lambda data: unmount(str(data["path"])),
     UNNAMED: _undo_unnamed,
+    BESIDE: _undo_beside,
 }
 
 

@@ -90,6 +90,8 @@ def _verify(
         cause, remedy = (exc.message, exc.hint) if isinstance(exc, HoldfastError) else (str(exc), "")
         one.findings.append(Finding(cause, remedy or REMEDY))
         one.state = "failed"
+    for warning in one.warnings:
+        report.warn(f"{archive.volid}: {warning}")
     for finding in one.findings:
         report.error(f"{archive.volid}: {finding.cause}")
     report.info(f"{archive.volid}: {one.state}")

@@ -87,11 +87,11 @@ def verify_archive(archive: Archive, result: VerifiedArchive, bwlimit: int, repo
 def _check_companions(look: _Look) -> None:
     archive = look.archive
     if archive.record.problem:
-        look.found(archive.record.problem, remedy=f"remove {archive.path}.record; what was written is not known then")
+        look.result.warnings.append(f"{archive.record.problem}; what was written is not known")
     if archive.record.size not in (None, archive.size):
         look.found(f"it has {archive.size} bytes, but was written with {archive.record.size}")
     if any("\udc80" <= char <= "\udcff" for char in archive.notes):
-        look.found("its notes are no UTF-8 text", remedy="write them anew: `holdfast archive --notes`")
+        look.result.warnings.append("its notes are no UTF-8 text; `holdfast archive --notes` writes them anew")
 
 
 def _check_contents(look: _Look) -> None:
@@ -133,7 +133,7 @@ def _check_structure(look: _Look, bwlimit: int) -> None:
 
 def _check_data(look: _Look, bwlimit: int, report: Reporter) -> None:
     with open_source(look.archive.path, bwlimit) as source:
-        progress = Progress(look.total, report)
+        progress = Progress(look.total or source.total, report)
         try:
             digests = _digests(look, source, progress)
         except IntegrityError as exc:

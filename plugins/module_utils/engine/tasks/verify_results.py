@@ -60,6 +60,7 @@ class VerifiedArchive:
     :param state: ``ok``; ``unknown``: all can be read, but nobody noted what was written; ``damaged``; ``failed``: it
         could not be verified; ``fresh``: left alone, verified not long ago; ``gone``: removed meanwhile; ``planned``.
     :param name: of the guest, as the archive says; :param before: what the verification before this one said.
+    :param warnings: what is wrong beside the archive, and harms no restore.
     :param read: bytes of uncompressed content that were read.
     """
 
@@ -76,6 +77,7 @@ class VerifiedArchive:
     reason: str = ""
     volumes: list[VerifiedVolume] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     read: int = 0
     duration: float | None = None
 
@@ -94,6 +96,7 @@ class VerifiedArchive:
             "reason": self.reason,
             "volumes": [volume.to_dict() for volume in self.volumes],
             "findings": [finding.to_dict() for finding in self.findings],
+            "warnings": self.warnings,
             "read": self.read,
             "duration": None if self.duration is None else round(self.duration, 3),
         }

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import GuestError
 from ...settings.ct_config import Mount, ct_mounts
 from ...settings.guest_config import GuestConfig
-from ...system.files import write_atomic
+from ...system.files import read_text, write_atomic
 from ...system.host import Host
 from ...system.process import run
 from ..model import GuestInfo, Resolve
@@ -25,16 +25,20 @@ from .tools import FREEZE_SECONDS, LxcTools
 class LxcGuest:
     """One container; its native config is rendered anew at each start."""
 
-    def __init__(self, info: GuestInfo, config: GuestConfig, resolve: Resolve, tools: LxcTools) -> None:
+    def __init__(
+        self, info: GuestInfo, config: GuestConfig, resolve: Resolve, tools: LxcTools, firewall: str = ""
+    ) -> None:
         self.info = info
         self.config = config
+        self.firewall = firewall
         self._resolve = resolve
         self._lxc = tools
 
     @classmethod
     def managed(cls, host: Host, info: GuestInfo, config: GuestConfig, resolve: Resolve) -> LxcGuest:
         """One that a config in Proxmox VE syntax defines."""
-        return cls(info, config, resolve, LxcTools(host.paths.lxc_run, str(info.vmid)))
+        tools = LxcTools(host.paths.lxc_run, str(info.vmid))
+        return cls(info, config, resolve, tools, read_text(host.paths.firewall(info.vmid)) or "")
 
     @property
     def undo_data(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class QemuGuest:
         self.config = config
         self.label = f"VM {info.vmid} ({info.name})"
         self.sockets = Sockets.of(host.paths.qemu_run, info.vmid)
+        self.firewall_path = host.paths.firewall(info.vmid)
         self._resolve = resolve
 
     def status(self) -> str:

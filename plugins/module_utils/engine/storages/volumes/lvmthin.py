@@ -42,12 +42,19 @@ class LvmThinVolume(Volume):
         return f"{self._group}/snap_{self._name}_{SNAPSHOT}"
 
     def create(self, size: int | None, owner: int) -> None:
-        sectors = -(-need_size(self, size) // 512)
+        self.allocate(need_size(self, size))
+        make_ext4(self.device, owner)
+
+    def allocate(self, size: int) -> None:
+        """Make the volume without anything in it.
+
+        :raises StorageError: it exists already, or cannot be made.
+        """
+        sectors = -(-size // 512)
         if _exists(self.source):
             raise StorageError(f"cannot create volume {self.source}: it exists already", hint=f"lvremove {self.source}")
         lvm("lvcreate", "-aly", "-Wy", "--yes", "-V", f"{sectors}s", "-n", self._name, "--thinpool",
             f"{self._group}/{self._pool}")  # fmt: skip
-        make_ext4(self.device, owner)
 
     def free(self) -> None:
         self.remove_snapshot()

@@ -20,9 +20,11 @@ class VolumeSpace(ABC):
     """The volumes of one storage. Ids have the storage's name; *volume names* are what follows the colon.
 
     :ivar formats: what containers' volumes can be here, the preferred first.
+    :ivar image_formats: what disks of VMs can be here, the preferred first; empty when they cannot.
     """
 
     formats: tuple[str, ...]
+    image_formats: tuple[str, ...] = ()
 
     def __init__(self, storage: str) -> None:
         self.storage = storage
@@ -56,12 +58,20 @@ class VolumeSpace(ABC):
         """
         raise StorageError(f"cannot put files of guest {vmid} on {self.storage}: its volumes are no files")
 
-    def create(self, volname: str) -> str:
-        """Create an empty file for a VM's disk; returns its path.
+    def create_image(self, volname: str, size: int) -> None:
+        """Create an empty file, or a block device of at least ``size`` bytes, for a VM's disk.
 
         :raises StorageError: it exists already, cannot be created, or disks of VMs cannot be here.
         """
         raise StorageError(f"cannot create {self.storage}:{volname}: disks of VMs cannot be on this kind of storage")
+
+    def stale_bytes(self, volname: str) -> int:
+        """How far around what is written a new disk of a VM may hold old data; 0 when it reads as zeros."""
+        return 0
+
+    def allocated(self, volname: str) -> int | None:
+        """Bytes that a volume takes on its storage; ``None`` when that cannot be told."""
+        return None
 
 
 class FlatSpace(VolumeSpace):
