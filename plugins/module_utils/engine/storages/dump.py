@@ -21,6 +21,7 @@ from ..errors import StorageError, UsageError
 from ..rules.names import ArchiveName, KnownName, parse_name
 from ..system.files import fsync_dir, read_text, write_atomic
 from ..system.undo import UndoStack
+from .mounts import is_mount_point
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
@@ -66,12 +67,14 @@ class DumpFolder:
     :param storage: name of the storage, for volume ids and messages.
     :param path: the folder.
     :param max_protected: how many archives of one guest may be protected; negative means any number.
+    :param point: where the storage is mounted by this program; empty if it is not.
     """
 
-    def __init__(self, storage: str, path: str, max_protected: int = -1) -> None:
+    def __init__(self, storage: str, path: str, max_protected: int = -1, point: str = "") -> None:
         self.storage = storage
         self.path = path
         self.max_protected = max_protected
+        self._point = point
 
     def list_archives(self, vmid: int | None = None, kind: str | None = None) -> list[Archive]:
         """Complete archives in the order of their file names.
@@ -130,7 +133,7 @@ class DumpFolder:
             raise StorageError(
                 f"cannot write archive {final}: it exists already", hint="archives are never overwritten; try again"
             )
-        token = undo.push(PARTIAL, partial=partial, final=final)
+        token = undo.push(PARTIAL, partial=partial, final=final, storage=self.storage, point=self._point)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
@@ -266,7 +269,16 @@ class DumpFolder:
 
 
 def undo_partial(data: Mapping[str, Any]) -> None:
-    """Remove a partial archive; its companions too, unless the archive did get its name."""
+    """Remove a partial archive; its companions too, unless the archive did get its name.
+
+    :raises StorageError: the storage is not mounted, so that nobody can tell what is on it.
+    """
+    point = str(data.get("point") or "")
+    if point and not is_mount_point(point):
+        raise StorageError(
+            f"cannot remove {data['partial']}: storage {data.get('storage')!r} is not mounted",
+            hint=f"mount it: `holdfast storage {data.get('storage')} --mount`",
+        )
     final = str(data["final"])
     doomed = [str(data["partial"])]
     if not os.path.lexists(final):

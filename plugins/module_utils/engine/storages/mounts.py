@@ -6,38 +6,55 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import threading
+from dataclasses import dataclass
+from typing import Iterator
 
 from ..errors import StorageError
-from ..system.process import run
+from ..system.process import Completed, run
 
-REACH_SECONDS = 2.0
-"""How long a folder may take to answer; a dead network mount would block for ever."""
+REACH_SECONDS = 10.0
+"""How long a folder may take to answer: a disk that wakes up needs some seconds, a dead mount would block for ever."""
 
 MOUNTINFO = "/proc/self/mountinfo"
 
 
-def mount_points() -> dict[str, str]:
-    """Every mount point of this mount namespace with the type of its file system; the topmost mount wins."""
-    found: dict[str, str] = {}
+@dataclass(frozen=True)
+class Mounted:
+    """One mount of this mount namespace."""
+
+    point: str
+    type: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Space:
+    """Bytes of a file system altogether, and those that may still be written."""
+
+    total: int
+    free: int
+
+
+def mount_table() -> Iterator[Mounted]:
+    """Every mount of this mount namespace; later ones may lie over earlier ones."""
     with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
         for line in stream:
             fields = line.split(" ")
-            found[_unescape(fields[4])] = fields[fields.index("-") + 1]
-    return found
+            kind, source = fields[fields.index("-") + 1 :][:2]
+            yield Mounted(_unescape(fields[4]), kind, _unescape(source))
+
+
+def mount_points() -> dict[str, str]:
+    """Every mount point of this mount namespace with the type of its file system; the topmost mount wins."""
+    return {one.point: one.type for one in mount_table()}
 
 
 def mounted_from(device: str) -> list[str]:
     """Where a block device is mounted in this mount namespace."""
-    found = []
-    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
-        for line in stream:
-            fields = line.split(" ")
-            if fields[fields.index("-") + 2] == device:
-                found.append(_unescape(fields[4]))
-    return found
+    return [one.point for one in mount_table() if one.source == device]
 
 
 def is_mount_point(path: str) -> bool:
@@ -70,20 +87,40 @@ def filesystem_type(path: str) -> str:
 
 
 def kind_of(path: str) -> str:
-    """``dir``, ``other``, ``missing`` or ``unreachable`` (no answer within :data:`REACH_SECONDS`)."""
-    answer: list[str] = []
+    """``dir``, ``other`` or ``missing``.
 
-    def look() -> None:
-        if os.path.isdir(path):
-            answer.append("dir")
-        else:
-            answer.append("other" if os.path.lexists(path) else "missing")
+    :raises StorageError: it does not answer within :data:`REACH_SECONDS`, or only with an error.
+    """
+    done = _stat(path, "--dereference", "--format=%F")
+    if done.returncode == 0:
+        return "dir" if done.stdout.strip() == "directory" else "other"
+    if any(os.strerror(code) in done.stderr for code in (errno.ENOENT, errno.ENOTDIR)):
+        return "other" if os.path.lexists(path) else "missing"
+    raise _no_answer(path, done)
 
-    # A daemon thread: when the mount hangs, it is left behind and does not keep the process from ending.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(REACH_SECONDS)
-    return answer[0] if answer else "unreachable"
+
+def space(path: str) -> Space:
+    """Room of the file system that holds ``path``. A network file system asks its server for that.
+
+    :raises StorageError: it does not answer within :data:`REACH_SECONDS`, or only with an error.
+    """
+    done = _stat(path, "--file-system", "--format=%S %b %a")
+    if done.returncode:
+        raise _no_answer(path, done)
+    size, total, free = map(int, done.stdout.split())
+    return Space(total * size, free * size)
+
+
+def _stat(path: str, *options: str) -> Completed:
+    """Asked by a program of its own: one that hangs in a dead mount is left behind."""
+    try:
+        return run(["stat", *options, "--", path], check=False, timeout=REACH_SECONDS, error=StorageError)
+    except StorageError as exc:
+        raise StorageError(f"{path} does not answer within {REACH_SECONDS:g} s") from exc
+
+
+def _no_answer(path: str, done: Completed) -> StorageError:
+    return StorageError(f"{path} cannot be accessed: {done.stderr.strip().rpartition(': ')[2]}")
 
 
 def _unescape(field: str) -> str:
