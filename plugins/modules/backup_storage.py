@@ -67,9 +67,9 @@ options:
     type: str
   options:
     description:
-      - Options to mount a storage of type V(nfs) or V(cifs) with, as in R(fstab, 5), for example V(vers=4.2).
-      - Unless it holds guests, NFS is mounted with V(soft), V(timeo=100) and V(retrans=2), so that an access ends with an
-        error after half a minute without an answer. CIFS is mounted with V(soft) and V(echo_interval=10). What is
+      - Options to mount a storage of type V(nfs) or V(cifs) with, as in fstab(5), for example V(vers=4.2).
+      - Unless it holds guests, NFS is mounted with V(soft), V(timeo=100) and V(retrans=2), so that an access ends with
+        an error after half a minute without an answer. CIFS is mounted with V(soft) and V(echo_interval=10). What is
         given here comes later and wins.
     type: list
     elements: str
@@ -79,8 +79,8 @@ options:
     type: str
   password:
     description:
-      - Password of O(username). It is kept in a file of root's below C(priv/storage) in the configuration directory, and
-        given to C(mount) by that file. Without this option the password that is there stays.
+      - Password of O(username). It is kept in a file of root's below C(priv/storage) in the configuration directory,
+        and given to C(mount) by that file. Without this option the password that is there stays.
     type: str
   domain:
     description:

@@ -22,6 +22,7 @@ from ..system.process import run
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .ct_freeze import frozen
+from .ct_room import check_room
 from .model import Timings
 
 _VANISHED = 24
@@ -43,6 +44,8 @@ def copy_tree(
     target = os.path.join(workdir, "root")
     os.makedirs(target, mode=0o755, exist_ok=True)
     root = f"/proc/{guest.init_pid()}/root"
+    points = [mount.mountpoint for mount in mounts]
+    check_room(root, points, [mount.mountpoint for mount in included], patterns, target, guest.info.label)
     kind = filesystem_type(target)
     remote = kind.startswith(_REMOTE)
     argv = [

@@ -15,7 +15,7 @@ from ..system.host import Host
 from .base import Need, Storage
 from .dump import DumpFolder
 from .images import ImageFolder
-from .mounts import Space, is_mount_point, kind_of, space
+from .mounts import Space, is_mount_point, kind_of, mount_point, space
 
 _SUBDIRS = {
     "images": "images",
@@ -37,7 +37,7 @@ class DirStorage(Storage):
         super().__init__(definition, host)
         self.path = definition.path
         limit = definition.max_protected_backups
-        point = self.path if definition.type in NETWORK else ""
+        point = mount_point(self.path) if definition.type in NETWORK else ""
         self._archives = DumpFolder(self.name, self._folder("backup"), -1 if limit is None else limit, point)
         self.volumes = ImageFolder(self.name, self.path)
 

@@ -21,7 +21,7 @@ from ..errors import StorageError, UsageError
 from ..rules.names import ArchiveName, KnownName, parse_name
 from ..system.files import fsync_dir, read_text, write_atomic
 from ..system.undo import UndoStack
-from .mounts import is_mount_point
+from .mounts import mount_table, space
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
@@ -233,7 +233,11 @@ class DumpFolder:
             )
 
     def put_log(self, name: ArchiveName, source: str) -> str:
-        """Copy a finished log beside the archive (also when the archive failed); returns its path."""
+        """Copy a finished log beside the archive (also when the archive failed); returns its path.
+
+        :raises StorageError: the storage does not answer.
+        """
+        _check_mounted(self._point, self.storage)
         target = self.log_path(name)
         shutil.copyfile(source, target)
         return target
@@ -271,14 +275,9 @@ class DumpFolder:
 def undo_partial(data: Mapping[str, Any]) -> None:
     """Remove a partial archive; its companions too, unless the archive did get its name.
 
-    :raises StorageError: the storage is not mounted, so that nobody can tell what is on it.
+    :raises StorageError: the storage is not mounted, or does not answer.
     """
-    point = str(data.get("point") or "")
-    if point and not is_mount_point(point):
-        raise StorageError(
-            f"cannot remove {data['partial']}: storage {data.get('storage')!r} is not mounted",
-            hint=f"mount it: `holdfast storage {data.get('storage')} --mount`",
-        )
+    _check_mounted(str(data.get("point") or ""), str(data.get("storage")))
     final = str(data["final"])
     doomed = [str(data["partial"])]
     if not os.path.lexists(final):
@@ -286,6 +285,20 @@ def undo_partial(data: Mapping[str, Any]) -> None:
     for path in doomed:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _check_mounted(point: str, storage: str) -> None:
+    """Where an archive lies on another machine: one look that is bounded in time, instead of an access that may not be.
+
+    :raises StorageError: the storage is not mounted, so that nobody can tell what is on it, or does not answer.
+    """
+    if not point:
+        return
+    if not any(one.point == point for one in mount_table()):
+        raise StorageError(
+            f"storage {storage!r} is not mounted on {point}", hint=f"mount it: `holdfast storage {storage} --mount`"
+        )
+    space(point)
 
 
 def _known_name(filename: str) -> KnownName | None:

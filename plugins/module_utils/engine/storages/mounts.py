@@ -62,6 +62,12 @@ def is_mount_point(path: str) -> bool:
     return os.path.realpath(path) in mount_points()
 
 
+def mount_point(path: str) -> str:
+    """The path as the table of mounts names it, without asking what may be mounted there: its server may be gone."""
+    folder, last = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), last)
+
+
 def unmount(path: str) -> None:
     """Unmount what is mounted exactly on ``path``; harmless when nothing is.
 

@@ -22,7 +22,7 @@ from ..system.locks import hold
 from ..system.process import run
 from .base import Need
 from .dir import DirStorage
-from .mounts import Mounted, mount_table, space
+from .mounts import Mounted, mount_point, mount_table, space
 
 MOUNT_SECONDS = 30.0
 """How long a server may take until its folder is mounted."""
@@ -55,9 +55,7 @@ class NetworkMount:
 
     def __init__(self, name: str, spec: MountSpec, password_file: str, record: str, lock: str) -> None:
         self.spec = spec
-        # Not resolved itself: that would ask a server that may be gone.
-        folder, last = os.path.split(spec.point)
-        self.point = os.path.join(os.path.realpath(folder), last)
+        self.point = mount_point(spec.point)
         self._name = name
         self._password_file = password_file
         self._record = record

@@ -285,8 +285,9 @@ def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome) 
         return
     try:
         outcome.log = context.storage.archives.put_log(name, outcome.log)
-    except OSError as exc:
-        message = f"{outcome.vmid}: cannot put the log beside the archive: {exc.strerror}"
+    except (OSError, StorageError) as exc:
+        reason = exc.message if isinstance(exc, StorageError) else exc.strerror
+        message = f"{outcome.vmid}: cannot put the log beside the archive: {reason}"
         outcome.warnings.append(message)
         context.report.warn(message)
 
