@@ -49,6 +49,7 @@ options:
   ionice:
     description:
       - I/O priority of the backup, V(0) (high) to V(7) (low); V(8) means only when the disks are idle.
+      - Only the I/O scheduler C(bfq) heeds it; when one is asked for and a disk has another, a warning names the disk.
     type: int
   lockwait:
     description:
@@ -109,6 +110,32 @@ options:
       - Text to note beside each archive. C({{guestname}}), C({{vmid}}), C({{node}}) and C({{cluster}}) are replaced,
         and so are the same words in single braces, which need no escaping in playbooks. Other words in braces are
         refused; with blanks inside the braces it is plain text.
-      - C(\\n) is a line feed, C(\\\\) a backslash.
+      - C(\n) is a line feed, C(\\) a backslash.
     type: str
+  script:
+    description:
+      - Hook script on the node, an absolute path. It is called as root before and after the run and each guest, with
+        the phases, arguments and environment of vzdump.
+      - It must be executable, and neither it nor a folder above it may be writable for others than root. That is
+        checked before any guest is touched.
+      - The phases, what a failure in each of them does, and an example are in C(docs/hooks.md) of the collection.
+    type: path
+  mailto:
+    description:
+      - Mail addresses, or users of the node, that get a mail about the run by the node's C(sendmail). They take the
+        place of the targets that M(holdfast.virt.backup_notification) declares, see O(notification_mode).
+      - An empty list takes back what C(vzdump.conf) says.
+    type: list
+    elements: str
+  mailnotification:
+    description:
+      - When to send the mails of O(mailto). Default V(always).
+    type: str
+    choices: [always, failure]
+  notification_mode:
+    description:
+      - With V(auto), which is the default, the mails of O(mailto) are sent if there are addresses, else the declared
+        targets are told. V(legacy-sendmail) is always the former, V(notification-system) the latter.
+    type: str
+    choices: [auto, legacy-sendmail, notification-system]
 """

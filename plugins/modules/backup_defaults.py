@@ -23,6 +23,13 @@ extends_documentation_fragment:
   - holdfast.virt.backup_options
   - holdfast.virt.retention
 options:
+  metrics_file:
+    description:
+      - File with metrics of all backups, for the textfile collector of Prometheus' node exporter. Its name ends in
+        C(.prom). It is written after each run.
+      - When unset, C(holdfast.prom) in C(/var/lib/prometheus/node-exporter) if that directory exists. V(none) means no
+        metrics.
+    type: str
   purge_options:
     description:
       - Remove options from the file that the task does not set.
@@ -107,7 +114,8 @@ def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
     from ansible_collections.holdfast.virt.plugins.module_utils.support.diff import definition_difference
     from ansible_collections.holdfast.virt.plugins.module_utils.support.params import backup_options
 
-    change = plan_defaults(host, backup_options(module.params), purge=module.params["purge_options"])
+    wanted = {**backup_options(module.params), "metrics-file": module.params["metrics_file"]}
+    change = plan_defaults(host, wanted, purge=module.params["purge_options"])
     defaults = change.after or {}
     effective, problems = explain_layers(host, {}, defaults)
     for text in change.warnings:
@@ -128,6 +136,7 @@ def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "metrics_file": {"type": "str"},
             "purge_options": {"type": "bool", "default": False},
             **backup_spec(),
             **retention_spec(),

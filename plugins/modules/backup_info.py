@@ -164,7 +164,7 @@ guests:
       description: Name.
       type: str
     kind:
-      description: V(qemu) or V(lxc).
+      description: V(qemu), V(adopted), V(libvirt) or V(lxc).
       type: str
     status:
       description: State, for example V(running) or V(stopped).
@@ -280,9 +280,15 @@ runs:
     started:
       description: Begin in RFC 3339, UTC.
       type: str
+    started_epoch:
+      description: The same in seconds since 1970.
+      type: int
     finished:
       description: End in RFC 3339, UTC.
       type: str
+    finished_epoch:
+      description: The same in seconds since 1970.
+      type: int
     guests:
       description: Number of guests.
       type: int

@@ -200,6 +200,13 @@ restore:
         volid:
           description: Volume id, once it is allocated.
           type: str
+        source:
+          description: Name of the disk in the archive, or of a container's volume its mount point.
+          type: str
+          sample: drive-scsi0
+    changed:
+      description: Whether anything was restored, or would be.
+      type: bool
     replaces:
       description: Whether a guest of this id is replaced.
       type: bool

@@ -11,6 +11,7 @@ short_description: Back up guests now
 version_added: 0.1.0
 description:
   - Backs up the selected guests of the node, one after the other, and applies the retention to each.
+  - Needs O(job) or a selection of guests, and either O(max_age) or O(force=true).
   - With O(max_age) the task is idempotent. Guests with a good backup younger than that are left alone.
   - A guest that fails does not keep the others from being backed up; the task fails at the end and returns every
     outcome.
@@ -97,12 +98,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 run:
-  description: The run, or in check mode the plan for it.
+  description: The run. In check mode, and when no guest needs a backup, only the plan for it.
   returned: always
   type: dict
   contains:
     id:
-      description: Id of the run. Not in check mode.
+      description: Id of the run. Not in a plan.
       type: str
     node:
       description: Name of the node.
@@ -114,44 +115,59 @@ run:
       description: Job that gave selection and options.
       type: str
     state:
-      description: V(finished), V(interrupted) or V(aborted). Not in check mode.
+      description: V(finished), V(failed), V(interrupted) or V(aborted). Not in a plan.
       type: str
     ok:
-      description: Whether no guest failed. Not in check mode.
+      description: Whether no guest failed. Not in a plan.
       type: bool
     changed:
       description: Whether any guest was backed up, or would be.
       type: bool
     started:
-      description: Begin of the run in RFC 3339, UTC. Not in check mode.
+      description: Begin of the run in RFC 3339, UTC. Not in a plan.
       type: str
     started_epoch:
-      description: Begin of the run in seconds since 1970. Not in check mode.
+      description: Begin of the run in seconds since 1970. Not in a plan.
+      type: int
+    finished:
+      description: End of the run in RFC 3339, UTC. Not in a plan.
+      type: str
+    finished_epoch:
+      description: End of the run in seconds since 1970. Not in a plan.
       type: int
     duration:
-      description: Seconds that the run took. Not in check mode.
+      description: Seconds that the run took. Not in a plan.
       type: float
     size:
-      description: Bytes of guest data backed up. Not in check mode.
+      description: Bytes of guest data backed up. Not in a plan.
       type: int
     archive_size:
-      description: Bytes of the archives made. Not in check mode.
+      description: Bytes of the archives made. Not in a plan.
       type: int
     counts:
-      description: Number of guests by status. Not in check mode.
+      description: Number of guests by status. Not in a plan.
       type: dict
       sample: {ok: 2, failed: 0, skipped: 0, fresh: 1}
     options:
       description: Options in effect.
       type: dict
+    sources:
+      description: Where each option comes from, for example V(job) or V(vzdump.conf). In a plan only.
+      type: dict
     external:
       description: Ids of selected guests that are on other nodes.
       type: list
       elements: int
+    log:
+      description: File on the node with what the run said. Not in check mode; empty when no guest was backed up.
+      type: str
     warnings:
       description: What deserves a look although the run went on.
       type: list
       elements: str
+    error:
+      description: Message, remedy and code, when the run failed as a whole. Not in a plan.
+      type: dict
     guests:
       description: Outcome of every guest.
       type: list
@@ -164,16 +180,16 @@ run:
           description: Name of the guest.
           type: str
         kind:
-          description: V(qemu) or V(lxc).
+          description: V(qemu), V(adopted), V(libvirt) or V(lxc).
           type: str
         action:
-          description: V(backup) or V(fresh). In check mode only.
+          description: V(backup) or V(fresh). In a plan only.
           type: str
         reason:
-          description: Why a guest is left alone. In check mode only.
+          description: Why a guest is left alone. In a plan only.
           type: str
         status:
-          description: V(ok), V(failed), V(skipped) or V(fresh). Not in check mode.
+          description: V(ok), V(failed), V(skipped) or V(fresh). Not in a plan.
           type: str
         mode:
           description: Mode in effect.
@@ -193,9 +209,21 @@ run:
         archive_size:
           description: Bytes of the archive.
           type: int
+        started:
+          description: Begin of the backup in RFC 3339, UTC. Not in a plan.
+          type: str
+        started_epoch:
+          description: Begin of the backup in seconds since 1970. Not in a plan.
+          type: int
         duration:
           description: Seconds that the backup took.
           type: float
+        progress:
+          description:
+            - Bytes C(done) of C(total), how many of them were C(zero), and how many C(written) to the archive. Not in a
+              plan.
+          type: dict
+          sample: {done: 369098752, total: 369098752, zero: 307965952, written: 40003987}
         speed:
           description: Bytes of guest data per second.
           type: int
@@ -289,7 +317,7 @@ def main() -> None:
             **location_spec(),
         },
         mutually_exclusive=selection_conflicts(),
-        required_one_of=[("job", "vmid", "all", "exclude", "pool")],
+        required_one_of=[("job", "vmid", "all", "exclude", "pool", "tags", "query")],
         supports_check_mode=True,
     )
     if not (module.params["force"] or module.params["max_age"]):

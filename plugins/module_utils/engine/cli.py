@@ -10,12 +10,12 @@ import argparse
 import os
 import platform
 import sys
-from typing import NoReturn, Sequence
+from typing import Any, NoReturn, Sequence
 
-from . import cli_defaults, cli_files, cli_rules, cli_show, cli_store, cli_work
+from . import cli_defaults, cli_files, cli_rules, cli_show, cli_store, cli_tell, cli_work
 from .cli_output import say
 from .errors import HoldfastError, UsageError
-from .system.host import Host, Paths
+from .system.host import Host, Paths, os_error_hint
 
 DESCRIPTION = "Back up and restore virtual machines and containers."
 
@@ -23,17 +23,21 @@ DESCRIPTION = "Back up and restore virtual machines and containers."
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are usage errors like all others."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A misspelt option must not be taken for the beginning of another one, not by the subcommands either.
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"see `{self.prog} --help`")
 
 
 def make_parser() -> Parser:
     """The whole command line."""
-    parser = Parser(prog="holdfast", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="holdfast", description=DESCRIPTION)
     parser.add_argument("--root", default=os.environ.get("HOLDFAST_ROOT"), help="directory of the state directories")
     parser.add_argument("--node", dest="node_name", default=os.environ.get("HOLDFAST_NODE"), help="name of this node")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    for part in (cli_work, cli_show, cli_store, cli_defaults, cli_rules, cli_files):
+    for part in (cli_work, cli_show, cli_store, cli_tell, cli_defaults, cli_rules, cli_files):
         part.register(verbs)
     return parser
 
@@ -63,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as exc:
         say(sys.stderr, f"error: {exc}")
+        if os_error_hint(exc):
+            say(sys.stderr, f"hint: {os_error_hint(exc)}")
         return 1
     except KeyboardInterrupt:
         say(sys.stderr, "error: interrupted")

@@ -35,6 +35,10 @@ VALUES = {
     "performance": "max-workers=N,...",
     "prune-backups": "keep-last=N,...",
     "notes-template": "TEXT",
+    "script": "FILE",
+    "mailto": "ADDRESS,...",
+    "mailnotification": "always|failure",
+    "notification-mode": "auto|legacy-sendmail|notification-system",
 }
 """vzdump's options with a value, and how it looks."""
 

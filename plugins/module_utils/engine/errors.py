@@ -81,6 +81,25 @@ class DependencyError(HoldfastError):
     code = "dependency"
 
 
+class HookError(HoldfastError):
+    """A hook script cannot be run, or ended with an error."""
+
+    code = "hook"
+
+
+class NotificationError(HoldfastError):
+    """Somebody could not be told about a run.
+
+    :param temporary: it may well work when it is tried again.
+    """
+
+    code = "notification"
+
+    def __init__(self, message: str, *, hint: str = "", temporary: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.temporary = temporary
+
+
 class Interrupted(HoldfastError):
     """A signal asked the run to stop; everything was undone."""
 

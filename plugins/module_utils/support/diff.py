@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.results import Change
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.timers import TimerPlan
+
+if TYPE_CHECKING:
+    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.targets import TargetChange
 
 
 def size_text(size: int | None) -> str:
@@ -58,7 +61,7 @@ def prune_difference(result: Mapping[str, Any]) -> dict[str, str]:
     after: list[str] = []
     for archive in result["archives"]:
         line = f"{archive['archive']} ({size_text(archive['size'])}): {archive['mark']}"
-        if archive["rule"]:
+        if archive["rule"] not in ("", archive["mark"]):
             line = f"{line}, {archive['rule']}"
         before.append(line)
         if archive["mark"] != "remove":
@@ -93,6 +96,13 @@ def definition_difference(change: Change) -> dict[str, str]:
         "before_header": change.path,
         "after_header": change.path,
     }
+
+
+def target_difference(change: TargetChange) -> dict[str, str]:
+    """The target's section before and after, and whether its secret changes."""
+    shown = definition_difference(change.section)
+    before, after = change.secret.shown()
+    return {**shown, "before": shown["before"] + before, "after": shown["after"] + after}
 
 
 def jobs_difference(change: Change, timers: TimerPlan) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ansible_collections.holdfast.virt.plugins.module_utils.engine.settings.jobs
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.definitions import apply_change, next_job_runs
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.results import Change
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.stores import read_storages
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.timers import (
     TimerPlan,
     apply_timers,
@@ -72,7 +73,25 @@ def make_so(module: AnsibleModule, host: Host, change: Change, only: Iterable[st
         with held_back(timers):
             apply_change(host, change)
         apply_timers(timers)
+        for text in missing_storages(host, change.text, only):
+            module.warn(text)
     return timers
+
+
+def missing_storages(host: Host, text: str, only: Iterable[str] | None) -> list[str]:
+    """What to say about jobs of this node whose storage is not declared here; it may still come.
+
+    :param text: of ``jobs.cfg``; :param only: ids of the jobs to look at; ``None`` means all.
+    """
+    file = read_storages(host)
+    jobs = parse_jobs_cfg(text).jobs
+    return [
+        f"job {name!r} will fail: its storage {job.options['storage']!r} is not declared on this node"
+        for name, job in jobs.items()
+        if (only is None or name in only)
+        and job.selection.get("node") in (None, "", host.node)
+        and job.options.get("storage") not in (None, "", *file.storages, *file.broken)
+    ]
 
 
 def job_rows(change: Change, timers: TimerPlan, ids: Iterable[str]) -> list[dict[str, Any]]:

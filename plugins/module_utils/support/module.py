@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.errors import HoldfastError
-from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host, Paths
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host, Paths, os_error_hint
 
 
 def make_host(params: dict[str, Any]) -> Host:
@@ -36,7 +36,7 @@ def finish(
     again under the node's own interpreter when this one lacks them.
 
     A failure of the engine fails the task with the message, the remedy as ``hint``, the stable ``code``, and what was
-    achieved so far under the key ``partial``, for rescue blocks.
+    achieved so far under the key ``partial``, for rescue blocks. So does an error of the system that nobody expected.
     """
     if touches_guests:
         from ansible_collections.holdfast.virt.plugins.module_utils.support.respawn import use_node_interpreter
@@ -47,5 +47,7 @@ def finish(
     except HoldfastError as exc:
         achieved = {} if exc.result is None else {partial: exc.result}
         module.fail_json(msg=str(exc), hint=exc.hint, code=exc.code, **achieved)
+    except OSError as exc:
+        module.fail_json(msg=str(exc), hint=os_error_hint(exc), code=HoldfastError.code)
     else:
         module.exit_json(**result)

@@ -87,4 +87,8 @@ def backup_spec() -> dict[str, Any]:
         "remove": {"type": "bool"},
         "protected": {"type": "bool"},
         "notes_template": {"type": "str"},
+        "script": {"type": "path"},
+        "mailto": {"type": "list", "elements": "str"},
+        "mailnotification": {"type": "str", "choices": ["always", "failure"]},
+        "notification_mode": {"type": "str", "choices": ["auto", "legacy-sendmail", "notification-system"]},
     }

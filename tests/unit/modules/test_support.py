@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host, Paths
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.changes import apply_change
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.stores import plan_storage
 from ansible_collections.holdfast.virt.plugins.module_utils.support import diff
+from ansible_collections.holdfast.virt.plugins.module_utils.support.jobs import missing_storages
 from ansible_collections.holdfast.virt.plugins.module_utils.support.params import backup_options, dashed, retention
 from ansible_collections.holdfast.virt.plugins.module_utils.support.requests import backup_request
 from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import (
@@ -92,10 +97,11 @@ def test_prune_difference_drops_what_goes() -> None:
     archives = [
         {"archive": "nas:backup/a", "size": 1024, "mark": "keep", "rule": "keep-last"},
         {"archive": "nas:backup/b", "size": 1024, "mark": "remove", "rule": ""},
+        {"archive": "nas:backup/c", "size": 1024, "mark": "protected", "rule": "protected"},
     ]
     shown = diff.prune_difference({"archives": archives})
     assert "nas:backup/b (1.0 KiB): remove" in shown["before"]
-    assert shown["after"] == "nas:backup/a (1.0 KiB): keep, keep-last\n"
+    assert shown["after"] == "nas:backup/a (1.0 KiB): keep, keep-last\nnas:backup/c (1.0 KiB): protected\n"
 
 
 def test_restore_difference_of_an_existing_guest_is_empty() -> None:
@@ -108,3 +114,15 @@ def test_archive_difference_of_a_removed_archive() -> None:
         "before": {"volid": "nas:backup/a", "notes": "", "protected": False},
         "after": {},
     }
+
+
+def test_a_job_whose_storage_is_not_declared_is_spoken_of(tmp_path: Path) -> None:
+    host = Host("n1", Paths.under(str(tmp_path)))
+    apply_change(host, plan_storage(host, "nas", {"path": "/mnt/nas", "content": ["backup"]}))
+    text = "".join(
+        f"vzdump: {name}\n\tschedule daily\n\tall 1\n\t{rest}\n\n"
+        for name, rest in (("good", "storage nas"), ("bad", "storage nass"), ("far", "storage x\n\tnode n2"), ("d", ""))
+    )
+    (said,) = missing_storages(host, text, None)
+    assert "job 'bad' will fail: its storage 'nass'" in said
+    assert missing_storages(host, text, ["good", "far"]) == []

@@ -79,6 +79,7 @@ def behaviour(monkeypatch: pytest.MonkeyPatch) -> dict[int, Behaviour]:
     @contextlib.contextmanager
     def open_capture(guest: Any, mode: str, options: Any, undo: Any, report: Any) -> Iterator[FakeCapture]:
         assert os.path.isdir(options.workdir)
+        options.phases.begin(mode)
         yield FakeCapture(guest.info.vmid, mode, acts.get(guest.info.vmid, lambda vmid: None))
 
     monkeypatch.setattr(backup_guest, "open_capture", open_capture)
@@ -126,6 +127,11 @@ def test_a_run_makes_archives_with_companions(host: Host, behaviour: dict[int, B
     (record,) = load_records(host)
     assert (record.state, record.journals()) == ("finished", [])
     assert record.data["result"]["counts"]["ok"] == 1
+    assert result.log == record.log
+    said = Path(record.log).read_text(encoding="utf-8")
+    assert "INFO: 100: adding notes to the backup\n" in said
+    assert "INFO: 100: marking the backup as protected\n" in said
+    assert "INFO: 100: ionice priority: 7\n" in said
 
 
 def test_scratch_files_of_a_container_are_where_its_mapped_users_get_through(
@@ -275,7 +281,7 @@ def test_a_signal_undoes_the_current_guest_and_skips_the_rest(host: Host, behavi
         run(host)
     assert info.value.result is not None
     assert [guest["status"] for guest in info.value.result["guests"]] == ["ok", "failed", "skipped"]
-    assert endings(host) == ["log", "vma"]
+    assert endings(host) == ["log", "vma", "log"]
     (record,) = load_records(host)
     assert (record.state, record.journals()) == ("interrupted", [])
 
@@ -295,7 +301,7 @@ def test_a_killed_run_is_cleaned_up_by_the_next(host: Host, behaviour: dict[int,
     result = run(host, Selection(vmid=[100]))
     assert result.ok
     assert not [name for name in dump(host) if name.endswith(".dat")]
-    assert os.listdir(record.folder) == ["run.json"]
+    assert sorted(os.listdir(record.folder)) == ["run.json", "run.log"]
     records = {found.id: found for found in load_records(host)}
     assert (records[record.id].state, records[record.id].journals()) == ("aborted", [])
     assert heal(host, SilentReporter()) == []
@@ -320,6 +326,17 @@ def test_requests_that_make_no_sense(
     with pytest.raises(UsageError, match=message):
         run(host, selection, **options)
     assert dump(host) == []
+
+
+def test_a_target_that_nobody_named_is_told_apart(host: Host) -> None:
+    for content in (None, ["images"]):
+        if content:
+            apply_change(host, plan_storage(host, "local", {"path": "/var/lib/vz", "content": content}))
+        with pytest.raises((UsageError, StorageError), match=r"no storage .* is named.*'local'") as caught:
+            backup.plan_backup(host, BackupRequest(ALL, {}))
+        assert "holdfast storages" in caught.value.hint
+    with pytest.raises(StorageError, match=r"^cannot use storage 'local'"):
+        backup.plan_backup(host, BackupRequest(ALL, {"storage": "local"}))
 
 
 def test_jobs_give_selection_and_options(host: Host, behaviour: dict[int, Behaviour]) -> None:

@@ -14,10 +14,10 @@ import pytest
 from engine.errors import Interrupted
 from engine.system.host import Host, Paths
 from engine.system.report import SilentReporter
-from engine.tasks.log import GuestLog, clock, human
+from engine.tasks.log import GuestLog, RunLog, clock, human
 from engine.tasks.record import KEEP_RECORDS, RunRecord, load_records, tidy_records
 from engine.tasks.results import GuestOutcome, RunResult, instant
-from engine.tasks.signals import interruptible
+from engine.tasks.signals import interruptible, stopping
 
 
 def make_host(tmp_path: Path) -> Host:
@@ -78,6 +78,23 @@ def test_log_keeps_warnings_and_says_when_all_is_done(tmp_path: Path) -> None:
     assert "INFO: 100% (1000.0 B of 1000.0 B) in 0s, read: " in lines[-1]
 
 
+def test_the_log_of_a_run_has_what_was_said_before_it_had_a_place(tmp_path: Path) -> None:
+    log = RunLog(SilentReporter())
+    log.info("before")
+    log.open(str(tmp_path / "run.log"))
+    log.warn("100: careful")
+    log.progress(1, 2, 0, 1)
+    lines = (tmp_path / "run.log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["INFO: before", "WARN: 100: careful"]
+
+
+def test_a_log_of_a_run_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path) -> None:
+    log = RunLog(SilentReporter())
+    log.open(str(tmp_path / "none" / "run.log"))
+    log.error("said anyhow")
+    assert not (tmp_path / "none").exists()
+
+
 def test_texts_for_people() -> None:
     assert [human(size) for size in (5, 1536, 3 << 30)] == ["5 B", "1.5 KiB", "3.0 GiB"]
     assert clock(3725) == "01:02:05"
@@ -105,4 +122,7 @@ def test_the_first_signal_interrupts_and_later_ones_do_not_disturb_the_cleanup(n
             os.kill(os.getpid(), number)
             cleaned.append(True)
     assert cleaned == [True]
+    assert stopping()
+    with interruptible():
+        assert not stopping()
     assert signal.getsignal(number) is before

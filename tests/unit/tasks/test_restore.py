@@ -119,6 +119,13 @@ def test_a_guest_is_made_and_not_made_twice(host: Host, tmp_path: Path, filled: 
     assert "args: -kernel x" in trusted.config
 
 
+@pytest.mark.parametrize("vmid", [0, 99, 1_000_000_000])
+def test_ids_that_no_guest_can_have(host: Host, vmid: int) -> None:
+    for act in (lambda: run(host, vmid), lambda: restore.plan_restore(host, RestoreRequest(ARCHIVE, vmid))):
+        with pytest.raises(UsageError, match=f"as guest {vmid}: ids of guests are numbers from 100 to 999999999"):
+            act()
+
+
 def test_a_failed_restore_leaves_nothing(host: Host, tmp_path: Path, filled: list[Any]) -> None:
     def fail() -> None:
         raise IntegrityError("the archive is damaged")

@@ -46,6 +46,7 @@ def capture_ct(
     _remove_stale(volumes, report)
     _warn_of_others(volumes, patterns, report)
     mode = _effective(mode, running, volumes, report)
+    options.phases.begin(mode)
     captured = CapturedContainer(
         mode=mode,
         vmid=guest.info.vmid,
@@ -58,15 +59,16 @@ def capture_ct(
     )
     with contextlib.ExitStack() as stack:
         if mode == "suspend":
-            copy_tree(guest, mounts, included, patterns, options.workdir, undo, report, captured.timings)
+            copy_tree(guest, mounts, included, patterns, options, undo, report, captured.timings)
             captured.trees, captured.patterns = Trees(["."]), []
             # The copy has the owners that a process outside the container sees, whatever maps them.
             captured.idmaps = guest.idmaps()
         elif mode == "snapshot":
             mounter = stack.enter_context(Mounter(options.workdir, guest.info.vmid, undo))
-            captured.trees = mount_snapshots(guest, mounter, volumes, report, captured.timings)
+            captured.trees = mount_snapshots(guest, mounter, volumes, options.phases, report, captured.timings)
         else:
-            stack.enter_context(_stopped(guest, running, options.stopwait, undo, report, captured.timings))
+            if running:
+                stack.enter_context(_stopped(guest, options, undo, report, captured.timings))
             mounter = stack.enter_context(Mounter(options.workdir, guest.info.vmid, undo))
             captured.trees = mounter.mount_all(volumes)
         yield captured
@@ -131,20 +133,21 @@ def _warn_of_others(volumes: list[tuple[Mount, Volume]], patterns: list[Pattern]
 
 @contextlib.contextmanager
 def _stopped(
-    guest: LxcGuest, running: bool, stopwait: float, undo: UndoStack, report: Reporter, timings: Timings
+    guest: LxcGuest, options: CaptureOptions, undo: UndoStack, report: Reporter, timings: Timings
 ) -> Iterator[None]:
-    """The container is down while the block runs; one that was not running before is left alone."""
-    if not running:
-        yield
-        return
-    began = time.monotonic()
-    token = undo.push(START, **guest.undo_data, was=guest.init_pid())
-    try:
-        report.info("stopping container")
-        guest.shutdown(stopwait)
-        yield
-    finally:
-        report.info("starting container")
-        undo.undo(token)
-        timings.downtime_seconds = time.monotonic() - began
-        report.info(f"container is online again after {timings.downtime_seconds:.1f} s")
+    """The container is down while the block runs."""
+    with options.phases.interruption() as restarting:
+        began = time.monotonic()
+        token = undo.push(START, **guest.undo_data, was=guest.init_pid())
+        try:
+            report.info("stopping container")
+            guest.shutdown(options.stopwait)
+            yield
+        finally:
+            try:
+                restarting()
+            finally:
+                report.info("starting container")
+                undo.undo(token)
+            timings.downtime_seconds = time.monotonic() - began
+            report.info(f"container is online again after {timings.downtime_seconds:.1f} s")

@@ -23,7 +23,7 @@ from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .ct_freeze import frozen
 from .ct_room import check_room
-from .model import Timings
+from .model import CaptureOptions, Timings
 
 _VANISHED = 24
 _REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "fuse", "gluster")
@@ -35,13 +35,13 @@ def copy_tree(
     mounts: Sequence[Mount],
     included: Sequence[Mount],
     patterns: Sequence[Pattern],
-    workdir: str,
+    options: CaptureOptions,
     undo: UndoStack,
     report: Reporter,
     timings: Timings,
 ) -> None:
     """Fill ``root`` in the temporary folder with the container's files, as they are at one instant."""
-    target = os.path.join(workdir, "root")
+    target = os.path.join(options.workdir, "root")
     os.makedirs(target, mode=0o755, exist_ok=True)
     root = f"/proc/{guest.init_pid()}/root"
     points = [mount.mountpoint for mount in mounts]
@@ -49,16 +49,8 @@ def copy_tree(
     kind = filesystem_type(target)
     remote = kind.startswith(_REMOTE)
     argv = [
-        *(
-            "rsync",
-            "--stats",
-            "-h",
-            *_extended(target, kind, report),
-            "--numeric-ids",
-            "-aH",
-            "--delete",
-            "--no-whole-file",
-        ),
+        *("rsync", "--stats", "-h", *_extended(target, kind, report)),
+        *("--numeric-ids", "-aH", "--delete", "--no-whole-file"),
         *("--sparse", "--one-file-system", "--relative"),
         *rsync_options(patterns),
         *_others(mounts, included),
@@ -66,7 +58,7 @@ def copy_tree(
         target,
     ]
     _rsync(guest, argv, "first", report, tolerated=(_VANISHED,), remote=remote)
-    with frozen(guest, undo, report, timings):
+    with options.phases.interruption(), frozen(guest, undo, report, timings):
         _rsync(guest, argv, "final", report, tolerated=(), remote=remote)
 
 

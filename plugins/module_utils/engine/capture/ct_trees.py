@@ -19,7 +19,7 @@ from ..storages.volumes.registry import SNAPSHOT
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .ct_freeze import frozen
-from .model import Timings
+from .model import Phases, Timings
 
 MOUNT = "capture.ct.mount"
 """Undo kind: a volume mounted for reading: ``path``."""
@@ -108,15 +108,18 @@ class Mounter:
         )
 
 
-def mount_snapshots(guest: LxcGuest, mounter: Mounter, volumes: Volumes, report: Reporter, timings: Timings) -> Trees:
+def mount_snapshots(
+    guest: LxcGuest, mounter: Mounter, volumes: Volumes, phases: Phases, report: Reporter, timings: Timings
+) -> Trees:
     """Snapshot all volumes at one instant and mount the snapshots."""
-    for mount, volume in volumes:
-        mounter.undo_at_end(mounter.undo.push(SNAPSHOT, volume=volume.kind, source=volume.source))
-        flush(guest.place(mount))
-    with frozen(guest, mounter.undo, report, timings):
-        report.info("creating storage snapshot 'vzdump'")
-        for _mount, volume in volumes:
-            volume.take_snapshot()
+    with phases.interruption():
+        for mount, volume in volumes:
+            mounter.undo_at_end(mounter.undo.push(SNAPSHOT, volume=volume.kind, source=volume.source))
+            flush(guest.place(mount))
+        with frozen(guest, mounter.undo, report, timings):
+            report.info("creating storage snapshot 'vzdump'")
+            for _mount, volume in volumes:
+                volume.take_snapshot()
     return mounter.mount_all(volumes, snapshots=True)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 from ..errors import GuestError
 from ..guests.libvirt.guest import RESUME, START, THAW, LibvirtGuest
@@ -54,6 +54,7 @@ def capture_domain(
         return
     if guest.saved:
         report.warn("the memory that libvirt saved for the next start is not in the archive, only the disks are")
+    options.phases.begin("stop")
     with _stopped(guest, domain, disks, options, undo) as machine:
         yield machine
 
@@ -95,40 +96,63 @@ def _running(
     report: Reporter,
 ) -> Iterator[CapturedMachine]:
     timings = Timings()
-    began = time.monotonic()
     refuse_foreign_job(guest, report)
-    resume: int | None = None
-    if mode == "stop":
-        start = undo.push(START, **guest.undo_data, was=guest.handle.ID())
-        report.info("stopping guest")
+    options.phases.begin(mode)
+    with contextlib.ExitStack() as interruption:
+        restarting = interruption.enter_context(options.phases.interruption())
+        began = time.monotonic()
+        resume: int | None = None
+        if mode == "stop":
+            resume = _restart_paused(guest, options, undo, report, interruption, restarting)
+        scratch = Scratch.plan(guest, disks, options)
+        runs = resume is not None or guest.status() == "running"
+        job = {**guest.undo_data, "socket": scratch.socket, "files": list(scratch.files.values()), "running": runs}
+        token = undo.push(JOB, **job)
+        nvram = os.path.join(options.workdir, "nvram") if _has_nvram(domain) else ""
         try:
-            guest.shutdown(options.stopwait)
-        except GuestError:
-            # It runs on; if it powers off later after all, that is what it was asked for.
-            undo.drop(start)
-            raise
-        report.info("starting guest for the backup")
-        resume = undo.push(RESUME, **guest.undo_data)
-        guest.start(paused=True)
-        undo.drop(start)
-    scratch = Scratch.plan(guest, disks, options)
-    runs = resume is not None or guest.status() == "running"
-    job = {**guest.undo_data, "socket": scratch.socket, "files": list(scratch.files.values()), "running": runs}
-    token = undo.push(JOB, **job)
-    nvram = os.path.join(options.workdir, "nvram") if _has_nvram(domain) else ""
+            with contextlib.ExitStack() as stack:
+                _take(guest, domain, mode, scratch, nvram, resume, undo, report, timings)
+                if mode == "stop":
+                    timings.downtime_seconds = time.monotonic() - began
+                    report.info(f"guest runs again after {timings.downtime_seconds:.1f} s")
+                served = ""
+                if nvram:
+                    served = stack.enter_context(_served(guest, [(NVRAM_KEY, nvram, domain.nvram_format)], undo))
+                stack.enter_context(JobWatch(guest, scratch.place, job))
+                interruption.close()
+                yield _machine(guest, mode, disks, scratch.socket, served, timings, options.workers)
+        finally:
+            undo.undo(token)
+
+
+def _restart_paused(
+    guest: LibvirtGuest,
+    options: CaptureOptions,
+    undo: UndoStack,
+    report: Reporter,
+    interruption: contextlib.ExitStack,
+    restarting: Callable[[], None],
+) -> int:
+    """Shut the domain down and start it without letting it run; returns the undo token that lets it run.
+
+    :param interruption: its end lets the domain run after a failure.
+    """
+    start = undo.push(START, **guest.undo_data, was=guest.handle.ID())
+    report.info("stopping guest")
     try:
-        with contextlib.ExitStack() as stack:
-            _take(guest, domain, mode, scratch, nvram, resume, undo, report, timings)
-            if mode == "stop":
-                timings.downtime_seconds = time.monotonic() - began
-                report.info(f"guest runs again after {timings.downtime_seconds:.1f} s")
-            served = ""
-            if nvram:
-                served = stack.enter_context(_served(guest, [(NVRAM_KEY, nvram, domain.nvram_format)], undo))
-            stack.enter_context(JobWatch(guest, scratch.place, job))
-            yield _machine(guest, mode, disks, scratch.socket, served, timings, options.workers)
-    finally:
-        undo.undo(token)
+        guest.shutdown(options.stopwait)
+    except GuestError:
+        # It runs on; if it powers off later after all, that is what it was asked for.
+        undo.drop(start)
+        raise
+    interruption.callback(undo.undo, start)
+    restarting()
+    report.info("starting guest for the backup")
+    resume = undo.push(RESUME, **guest.undo_data)
+    interruption.callback(undo.undo, resume)
+    guest.start(paused=True)
+    undo.drop(start)
+    return resume
 
 
 @contextlib.contextmanager

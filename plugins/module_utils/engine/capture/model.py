@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, ContextManager, Protocol
 
 
 @dataclass
@@ -47,11 +47,30 @@ class FleecingPlace:
     label: str
 
 
+class Phases(Protocol):
+    """Is told how far a capture has come. What it does then may take long, or fail."""
+
+    def begin(self, mode: str) -> None:
+        """The mode is settled, and nothing is changed yet.
+
+        :raises HoldfastError: the guest shall be left alone.
+        """
+
+    def interruption(self) -> ContextManager[Callable[[], None]]:
+        """The guest is frozen, paused or shut down in the block, and goes on before the block ends.
+
+        What this yields is to be called when a guest that is shut down is about to be started; it does not take long.
+
+        :raises HoldfastError: at the begin: the guest shall be left alone; at the end: the backup shall fail.
+        """
+
+
 @dataclass(frozen=True)
 class CaptureOptions:
     """What the tasks ask of a capture, already resolved to this node's terms.
 
     :param workdir: existing folder for this guest's scratch files (copies of ``suspend`` mode, rendered configs).
+    :param phases: who is told how far it has come.
     :param fleecing: where a running VM's overwritten blocks go; for VMs only.
     :param workers: reads of a VM's disk in flight.
     :param stopwait: seconds to wait for an orderly shutdown in ``stop`` mode.
@@ -60,6 +79,7 @@ class CaptureOptions:
     """
 
     workdir: str
+    phases: Phases
     fleecing: FleecingPlace | None = None
     workers: int = 16
     stopwait: float = 600

@@ -33,6 +33,12 @@ def serve(
     :param limits: by name: how many bytes of a raw image are exported, if not all.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.
     """
+    for _name, path, _fmt in images:
+        if not os.path.exists(path):
+            raise GuestError(
+                f"cannot open the disk image {path}: it does not exist",
+                hint="see whether its storage is mounted, and what the guest's definition says",
+            )
     # The daemon writes this file when all images are exported; the socket alone is there earlier.
     ready = ready_file(socket)
     _remove(socket, ready)

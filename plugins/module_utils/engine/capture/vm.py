@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
-from typing import Any, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from ..errors import GuestError, HoldfastError
 from ..guests.qemu.disks import archive_name, efi_limits
@@ -57,6 +57,7 @@ def capture_vm(
     """
     drives = _included(guest, report)
     if guest.status() == "stopped":
+        options.phases.begin("stop")
         with _stopped(guest, drives, options, undo) as machine:
             yield machine
         return
@@ -65,19 +66,26 @@ def capture_vm(
         if remove(qmp, guest.block_devices(qmp, [drive.key for drive in guest.disks()]), socket):
             report.warn("removed what an earlier backup left in the running QEMU")
         refuse_iothreads(qmp, guest.block_devices(qmp, _block_keys(drives)), guest.label)
+    options.phases.begin(mode)
     if mode == "stop" and not guest.starts_paused:
         with _shut_down(guest, drives, options, undo, report) as machine:
             yield machine
         return
-    resume: int | None = None
-    began = time.monotonic()
-    if mode == "stop":
-        resume = _restart_paused(guest, options, undo, report)
-    with _filtered(guest, mode, drives, options, undo, report, resume) as machine:
+    with contextlib.ExitStack() as interruption:
+        restarting = interruption.enter_context(options.phases.interruption())
+        resume: int | None = None
+        began = time.monotonic()
         if mode == "stop":
-            machine.timings.downtime_seconds = time.monotonic() - began
-            report.info(f"guest runs again after {machine.timings.downtime_seconds:.1f} s")
-        yield machine
+            resume = _restart_paused(guest, options, undo, report, interruption, restarting)
+
+        def goes_on(timings: Timings) -> None:
+            if mode == "stop":
+                timings.downtime_seconds = time.monotonic() - began
+                report.info(f"guest runs again after {timings.downtime_seconds:.1f} s")
+            interruption.close()
+
+        with _filtered(guest, mode, drives, options, undo, report, resume, goes_on) as machine:
+            yield machine
 
 
 def _included(guest: QemuGuest, report: Reporter) -> list[Drive]:
@@ -125,8 +133,9 @@ def _filtered(
     undo: UndoStack,
     report: Reporter,
     resume: int | None,
+    goes_on: Callable[[Timings], None],
 ) -> Iterator[CapturedMachine]:
-    """The disks of a VM that has a QEMU process, seen through filters."""
+    """The disks of a VM that has a QEMU process, seen through filters; ``goes_on`` is called when the guest does."""
     place = options.fleecing_place
     socket = _socket(guest)
     block = _block_keys(drives)
@@ -172,6 +181,7 @@ def _filtered(
             for name, _source, (path, _token) in copies:
                 export_copy(qmp, name, path)
         with SpaceWatch(place, give_up):
+            goes_on(timings)
             yield _machine(guest, mode, drives, sizes, socket, timings, options.workers)
     finally:
         undo.undo(token)
@@ -209,24 +219,41 @@ def _shut_down(
     guest: QemuGuest, drives: Sequence[Drive], options: CaptureOptions, undo: UndoStack, report: Reporter
 ) -> Iterator[CapturedMachine]:
     """The disks of a VM that is off while they are read, because nobody can start it paused."""
-    began = time.monotonic()
     # What only a running QEMU tells is asked now.
     report.info(f"the guest stays off while its disks are read ({guest.archived_config.get('name')})")
-    start = _stop(guest, options, undo, report)
-    try:
-        with _stopped(guest, drives, options, undo) as machine:
-            yield machine
-    finally:
-        undo.undo(start)
-    machine.timings.downtime_seconds = time.monotonic() - began
-    report.info(f"guest runs again after {machine.timings.downtime_seconds:.1f} s")
+    with options.phases.interruption() as restarting:
+        began = time.monotonic()
+        start = _stop(guest, options, undo, report)
+        try:
+            with _stopped(guest, drives, options, undo) as machine:
+                yield machine
+        finally:
+            try:
+                restarting()
+            finally:
+                undo.undo(start)
+        machine.timings.downtime_seconds = time.monotonic() - began
+        report.info(f"guest runs again after {machine.timings.downtime_seconds:.1f} s")
 
 
-def _restart_paused(guest: QemuGuest, options: CaptureOptions, undo: UndoStack, report: Reporter) -> int:
-    """Shut the guest down and start it without letting it run; returns the undo token that lets it run."""
+def _restart_paused(
+    guest: QemuGuest,
+    options: CaptureOptions,
+    undo: UndoStack,
+    report: Reporter,
+    interruption: contextlib.ExitStack,
+    restarting: Callable[[], None],
+) -> int:
+    """Shut the guest down and start it without letting it run; returns the undo token that lets it run.
+
+    :param interruption: its end lets the guest run after a failure.
+    """
     start = _stop(guest, options, undo, report)
+    interruption.callback(undo.undo, start)
+    restarting()
     report.info("starting guest for the backup")
     resume = undo.push(CONT, qmp=guest.sockets.qmp, label=guest.label)
+    interruption.callback(undo.undo, resume)
     guest.start(paused=True)
     undo.drop(start)
     return resume

@@ -38,6 +38,14 @@ def _path(value: Any) -> str:
     return str(value).rstrip("/") or "/"
 
 
+def _metrics_file(value: Any) -> str:
+    if str(value) == "none":
+        return "none"
+    if not str(value).endswith(".prom"):
+        raise ValueError("does not end in .prom, as files of metrics must, and is not 'none'")
+    return _path(value)
+
+
 def _list(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return split_words(value)
@@ -120,6 +128,7 @@ OPTIONS: dict[str, Option] = {
     "lockwait": Option(whole_number(0), 180),
     "mailnotification": Option(_choice("always", "failure"), "always"),
     "mailto": Option(_list, ()),
+    "metrics_file": Option(_metrics_file, None),
     "mode": Option(_choice("snapshot", "suspend", "stop"), "snapshot"),
     "notes_template": Option(_notes, None),
     "notification_mode": Option(_choice("auto", "legacy-sendmail", "notification-system"), "auto"),

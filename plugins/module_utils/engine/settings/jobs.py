@@ -23,7 +23,7 @@ from .vzdump_conf import option_text
 
 TYPE = "vzdump"
 MOST_COMMENT = 512
-NOT_IN_JOBS = ("job_id",)
+NOT_IN_JOBS = ("job_id", "metrics_file")
 _ID = re.compile(r"\S{1,50}")
 _NEW_ID = re.compile(r"[A-Za-z][A-Za-z0-9_-]+")
 

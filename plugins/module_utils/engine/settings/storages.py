@@ -108,7 +108,7 @@ def storage_from_section(section: Section, problems: list[str] | None = None) ->
         )
     for key in TYPES[kind].required if kind in TYPES else ():
         if not values.get(key):
-            raise ConfigError(f"{key!r} is missing")
+            raise ConfigError(f"{key!r} is missing", hint=f"a storage of type {section.type} needs {key}")
     mkdir = reader.flag("mkdir", True)
     unmounted: bool | str = False
     storage = StorageDef(

@@ -72,7 +72,7 @@ class Storage(ABC):
             raise StorageError(
                 f"cannot use storage {self.name!r} for content {need.content!r}:"
                 f" it is declared for {', '.join(self.definition.content) or 'none'}",
-                hint=f"add {need.content!r} to its 'content'",
+                hint=f"use another storage, or add {need.content!r} to its 'content'",
             )
         if need.content and self.contents and need.content not in self.contents:
             raise StorageError(

@@ -67,7 +67,7 @@ class DirStorage(Storage):
         if not is_mount_point(point):
             raise self._unusable(
                 f"{point} is expected to be a mount point, but nothing is mounted there",
-                f"mount it, or remove 'is_mountpoint' from the definition of {self.name!r}",
+                f"mount it; only if {point} never was to be one, remove 'is_mountpoint' from storage {self.name!r}",
             )
 
     def _check_base(self, need: Need) -> None:

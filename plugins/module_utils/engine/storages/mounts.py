@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from dataclasses import dataclass
 from typing import Iterator
 
@@ -85,11 +86,37 @@ def mounts_below(path: str) -> list[str]:
 
 def filesystem_type(path: str) -> str:
     """Type of the file system that holds ``path`` (``ext4``, ``btrfs``, ``nfs4``, ...)."""
+    return mount_points().get(_mount_point_above(path), "")
+
+
+def _mount_point_above(path: str) -> str:
     points = mount_points()
     current = os.path.realpath(path)
     while current not in points and current != "/":
         current = os.path.dirname(current)
-    return points.get(current, "")
+    return current
+
+
+def device_of(path: str) -> str | None:
+    """Number (``8:1``) of the block device that a path lies on, or is; ``None`` when there is none, or it is not told.
+
+    File systems with several devices have a number of their own: the one that was mounted is taken then.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISBLK(status.st_mode):
+            return _number(status.st_rdev)
+        if os.major(status.st_dev):
+            return _number(status.st_dev)
+        above = _mount_point_above(path)
+        source = os.stat([one.source for one in mount_table() if one.point == above][-1])
+    except OSError:
+        return None
+    return _number(source.st_rdev) if stat.S_ISBLK(source.st_mode) else None
+
+
+def _number(device: int) -> str:
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def kind_of(path: str) -> str:

@@ -63,6 +63,15 @@ class Paths:
         return os.path.join(self.etc, "vzdump.conf")
 
     @property
+    def notifications_cfg(self) -> str:
+        """Whom to tell about backup runs."""
+        return os.path.join(self.etc, "notifications.cfg")
+
+    def notification_secret(self, target: str) -> str:
+        """The password or token of one target of notifications."""
+        return os.path.join(self.etc, "priv", "notifications", f"{target}.secret")
+
+    @property
     def libvirt_conf(self) -> str:
         return os.path.join(self.etc, "libvirt.conf")
 
@@ -90,6 +99,16 @@ class Paths:
         return os.path.join(self.run, "mounts", f"{name}.json")
 
     @property
+    def outcomes(self) -> str:
+        """How the last run of each job went, for each guest."""
+        return os.path.join(self.lib, "outcomes.json")
+
+    @property
+    def textfiles(self) -> str:
+        """Where Prometheus' node exporter of the distribution looks for metrics in files."""
+        return os.path.join(os.path.dirname(self.lib), "prometheus", "node-exporter")
+
+    @property
     def locks(self) -> str:
         return os.path.join(self.run, "locks")
 
@@ -100,3 +119,10 @@ class Host:
 
     node: str
     paths: Paths
+
+
+def os_error_hint(exc: OSError) -> str:
+    """What to do about an error of the system that nobody expected; may be empty."""
+    if isinstance(exc, PermissionError) and os.geteuid() != 0:
+        return "run it as root: sudo on the node, become in a playbook"
+    return ""

@@ -12,12 +12,15 @@ from ..errors import HoldfastError, Interrupted
 from ..guests.model import GuestInfo
 from ..storages.base import Need
 from ..system.host import Host
-from ..system.priority import set_io_priority
 from ..system.report import Reporter
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
+from .follow_up import followed_up
 from .heal import heal
+from .hooks import RunHooks
 from .locking import run_lock
+from .log import RunLog
+from .priority import lower_priority
 from .record import RunRecord
 from .requests import BackupRequest
 from .results import BackupPlan, GuestOutcome, PlannedGuest, RunResult
@@ -51,35 +54,40 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
     :returns: the outcome of every guest, also of those that failed: look at ``ok``.
     :raises UsageError: the selection or an option makes no sense.
     :raises StorageError: the target cannot be used; :raises LockError: another run did not end in time.
+    :raises HookError: the hook script refused the run as a whole, ``result`` tells what was done before.
     :raises Interrupted: a signal stopped the run; everything was undone, ``result`` tells what was done before.
     """
-    heal(host, report)
-    prepared = prepare(host, request)
-    for warning in prepared.warnings:
-        report.warn(warning)
-    prepared.storage.activate(Need("backup", write=True))
-    with run_lock(host, prepared.settings.lockwait, report):
-        result = RunResult(
-            id="",
-            node=host.node,
-            storage=prepared.storage.name,
-            job=request.job,
-            started=time.time(),
-            options=prepared.effective_options(),
-            guests=[
-                *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
-                *(_missing(host, text) for text in prepared.missing),
-            ],
-            skipped=prepared.external,
-            warnings=list(prepared.warnings),
-        )
-        todo = _mark_fresh(prepared, result, report)
-        if todo:
-            _run(host, prepared, result, todo, report)
-        else:
-            result.state = "finished"
-            result.finished = time.time()
+    with followed_up(host, request, report) as result:
+        heal(host, report)
+        log = RunLog(report)
+        with RunHooks(log) as hooks:
+            prepared = prepare(host, request, hooks.init)
+            for warning in prepared.warnings:
+                log.warn(warning)
+            result.storage = prepared.storage.name
+            result.options = prepared.effective_options()
+            result.warnings = list(prepared.warnings)
+            prepared.storage.activate(Need("backup", write=True))
+            with run_lock(host, prepared.settings.lockwait, log):
+                _run_locked(host, prepared, result, hooks, log)
     return result
+
+
+def _run_locked(host: Host, prepared: Prepared, result: RunResult, hooks: RunHooks, log: RunLog) -> None:
+    result.started = time.time()
+    result.skipped = prepared.external
+    result.guests = [
+        *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
+        *(_missing(host, text) for text in prepared.missing),
+    ]
+    todo = _mark_fresh(prepared, result, log)
+    if todo:
+        _run(host, prepared, result, todo, hooks, log)
+    else:
+        with interruptible():
+            hooks.start(prepared.storage)
+            hooks.end()
+        result.finished, result.state = time.time(), "finished"
 
 
 def _run(
@@ -87,28 +95,32 @@ def _run(
     prepared: Prepared,
     result: RunResult,
     todo: list[tuple[GuestInfo, GuestOutcome]],
-    report: Reporter,
+    hooks: RunHooks,
+    log: RunLog,
 ) -> None:
     record = RunRecord.start(host, "backup", {"job": result.job, "guests": [info.vmid for info, _outcome in todo]})
-    result.id = record.id
+    result.id, result.log = record.id, record.log
+    log.open(record.log)
 
     def save() -> None:
         record.update(result.to_dict())
 
-    context = BackupContext(host, prepared.storage, prepared.settings, record, report, save)
+    context = BackupContext(host, prepared.storage, prepared.settings, record, hooks, log, save)
     try:
         with interruptible():
-            set_io_priority(prepared.settings.ionice, report)
+            lower_priority(host, prepared, [info for info, _outcome in todo], log)
+            hooks.start(prepared.storage)
             for info, outcome in todo:
                 save()
                 backup_guest(context, info, outcome)
-    except Interrupted as exc:
-        result.finished, result.state = time.time(), "interrupted"
-        record.finish("interrupted", result.to_dict())
+            hooks.end()
+    except HoldfastError as exc:
+        result.state = "interrupted" if isinstance(exc, Interrupted) else "failed"
+        log.error(f"the run {result.state}: {exc}" if result.state == "failed" else f"the run was {exc.message}")
+        hooks.abort()
+        result.finished = time.time()
+        record.finish(result.state, result.to_dict())
         exc.result = result.to_dict()
-        raise
-    except HoldfastError:
-        record.finish("failed", result.to_dict())
         raise
     result.finished, result.state = time.time(), "finished"
     record.finish("finished", result.to_dict())

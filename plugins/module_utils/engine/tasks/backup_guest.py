@@ -28,6 +28,7 @@ from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .backup_setup import BackupSettings
 from .guests import open_by_info
+from .hooks import GuestHooks, RunHooks
 from .locking import guest_lock
 from .log import GuestLog, clock, human
 from .progress_lines import summary
@@ -57,6 +58,7 @@ class BackupContext:
     storage: Storage
     settings: BackupSettings
     record: RunRecord
+    hooks: RunHooks
     report: Reporter
     save: Callable[[], None]
 
@@ -72,22 +74,26 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
     began = time.monotonic()
     outcome.log = os.path.join(context.host.paths.log, f"{info.archive_kind}-{info.vmid}.log")
     with GuestLog(outcome.log, context.report, f"{info.vmid}: ") as log:
+        outcome.warnings = log.warnings
+        hooks = context.hooks.of_guest(info, name, context.storage, context.settings.mode, log)
         log.info(f"starting backup of {info.label}")
         try:
             with guest_lock(context.host, info.vmid, f"backup of {info.label}"):
-                _backup_locked(context, info, name, outcome, log)
+                _backup_locked(context, info, name, outcome, hooks, log)
+                hooks.end()
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
-            outcome.error = _error(exc)
+            outcome.error = error_dict(exc)
             log.error(f"backup of {info.label} failed: {exc}")
+            hooks.abort()
             if isinstance(exc, Interrupted):
                 raise
         else:
             log.info(f"finished backup of {info.label} ({clock(time.monotonic() - began)})")
         finally:
             outcome.duration = time.monotonic() - began
-            outcome.warnings = list(log.warnings)
-    _keep_log(context, name, outcome)
+            _keep_log(context, name, outcome, log)
+            hooks.log_end()
 
 
 def _free_name(context: BackupContext, info: GuestInfo) -> ArchiveName:
@@ -100,7 +106,12 @@ def _free_name(context: BackupContext, info: GuestInfo) -> ArchiveName:
 
 
 def _backup_locked(
-    context: BackupContext, info: GuestInfo, name: ArchiveName, outcome: GuestOutcome, log: GuestLog
+    context: BackupContext,
+    info: GuestInfo,
+    name: ArchiveName,
+    outcome: GuestOutcome,
+    hooks: GuestHooks,
+    log: GuestLog,
 ) -> None:
     settings, storage = context.settings, context.storage
     lock = get_key(existing_text(context.host, info), "lock")
@@ -115,7 +126,7 @@ def _backup_locked(
     storage.check_space(LEAST_SPACE, "a backup")
     undo = UndoStack(context.record.journal(info.vmid), handlers())
     try:
-        with _captured(context, info, name, undo, log) as captured:
+        with _captured(context, info, name, hooks, undo, log) as captured:
             outcome.mode, outcome.disks = captured.mode, captured.disks
             archive = _write(context, info, name, captured, undo, outcome, log)
         outcome.timings = captured.timings.to_dict()
@@ -128,7 +139,7 @@ def _backup_locked(
 
 @contextlib.contextmanager
 def _captured(
-    context: BackupContext, info: GuestInfo, name: ArchiveName, undo: UndoStack, log: GuestLog
+    context: BackupContext, info: GuestInfo, name: ArchiveName, hooks: GuestHooks, undo: UndoStack, log: GuestLog
 ) -> Iterator[Captured]:
     settings = context.settings
     workdir = _work_folder(context, info, name, log)
@@ -136,6 +147,7 @@ def _captured(
     make_folder(workdir)
     options = CaptureOptions(
         workdir=workdir,
+        phases=hooks,
         fleecing=_fleecing_place(context, info),
         workers=settings.max_workers,
         stopwait=settings.stopwait * 60,
@@ -144,7 +156,6 @@ def _captured(
     )
     guest = open_by_info(context.host, info)
     with open_capture(guest, settings.mode, options, undo, log) as captured:
-        log.info(f"backup mode: {captured.mode}")
         yield captured
     undo.undo(token)
 
@@ -165,6 +176,7 @@ def _write(
     log.info(f"creating archive {folder.final_path(name)!r}")
     if settings.bwlimit:
         log.info(f"bandwidth limit: {settings.bwlimit} KiB/s")
+    log.info(f"ionice priority: {settings.ionice}")
     log.progress(0, captured.size, 0, 0)
     progress = Progress(captured.size, _Recorded(log, outcome, context.save))
     began = time.monotonic()
@@ -182,7 +194,12 @@ def _write(
     outcome.speed = int(outcome.size / took)
     for line in summary(progress.done, progress.zero, took):
         log.info(line)
-    archive = folder.commit(name, undo, token, notes=_notes(context, info), protected=bool(settings.protected))
+    notes = _notes(context, info)
+    if notes:
+        log.info("adding notes to the backup")
+    if settings.protected:
+        log.info("marking the backup as protected")
+    archive = folder.commit(name, undo, token, notes=notes, protected=settings.protected)
     log.info(f"archive file size: {human(archive.size)}")
     return archive
 
@@ -279,20 +296,17 @@ def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome:
         )
 
 
-def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome) -> None:
+def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome, log: GuestLog) -> None:
     """Put the log beside the archive, also when there is none because the backup failed."""
-    if outcome.log is None:
-        return
     try:
-        outcome.log = context.storage.archives.put_log(name, outcome.log)
+        outcome.log = context.storage.archives.put_log(name, log.path)
     except (OSError, StorageError) as exc:
         reason = exc.message if isinstance(exc, StorageError) else exc.strerror
-        message = f"{outcome.vmid}: cannot put the log beside the archive: {reason}"
-        outcome.warnings.append(message)
-        context.report.warn(message)
+        log.warn(f"cannot put the log beside the archive: {reason}")
 
 
-def _error(exc: HoldfastError | OSError) -> dict[str, Any]:
+def error_dict(exc: HoldfastError | OSError) -> dict[str, Any]:
+    """A failure as results carry it."""
     if isinstance(exc, HoldfastError):
         return {"message": exc.message, "hint": exc.hint, "code": exc.code}
     return {"message": str(exc), "hint": "", "code": "error"}

@@ -6,17 +6,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable, Iterator
 
-from ..errors import UsageError
+from ..errors import StorageError, UsageError
 from ..guests.model import GuestInfo
 from ..rules.durations import parse_age
 from ..rules.excludes import parse_pattern
 from ..rules.options import parse_options
-from ..rules.precedence import EffectiveOptions, merge
+from ..rules.precedence import DEFAULT, EffectiveOptions, merge
 from ..rules.retention import Keep, format_keep
 from ..rules.selection import Selection as Selected
 from ..rules.selection import select
@@ -27,6 +28,7 @@ from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
+from ..system.script import check_script
 from .defaults import explain_layers
 from .definitions import get_job, load_conf, read_jobs
 from .guests import guest_refs, list_guests
@@ -150,25 +152,24 @@ class Prepared:
         return dict(self.settings.options.sources)
 
 
-def prepare(host: Host, request: BackupRequest) -> Prepared:
-    """Resolve job, layers of options, target and selection; nothing is changed.
+def prepare(
+    host: Host, request: BackupRequest, begin: Callable[[EffectiveOptions], None] = lambda options: None
+) -> Prepared:
+    """Resolve job, layers of options, selection and target; nothing is changed.
 
+    :param begin: called before the target is looked at, if there is a guest to be backed up. It may change the target.
     :raises UsageError: a name is unknown, or options make no sense together.
-    :raises StorageError: the target cannot be used.
+    :raises StorageError: the target cannot be used; :raises HookError: the hook script cannot be used.
     """
     job, call, conf, warnings = _layers(host, request)
     of_job = None if job is None else job.options
-    storage = _target(host, merge(call, conf, job=of_job))
-    options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
+    options = merge(call, conf, job=of_job)
     if options["script"]:
-        warnings.append("the option 'script' has no effect: this version calls no hook scripts")
+        check_script(options["script"])
     for pattern in options["exclude_path"]:
         parse_pattern(pattern)
     if options["tmpdir"] and not os.path.isdir(options["tmpdir"]):
         raise UsageError(f"tmpdir {options['tmpdir']!r} does not exist", hint="create it, or leave the option out")
-    if options["fleecing"].get("enabled"):
-        get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
-    storage.activate(Need("backup"))
     chosen = _select(host, request.selection if request.selection.given else _job_selection(job))
     infos = {info.vmid: info for info in list_guests(host)} if chosen.guests or chosen.missing else {}
     if chosen.missing and not chosen.guests and not chosen.skipped:
@@ -177,6 +178,14 @@ def prepare(host: Host, request: BackupRequest) -> Prepared:
             f"there is no guest {' or '.join(map(repr, chosen.missing))} on node {host.node!r}",
             hint=f"guests here: {present}",
         )
+    if chosen.guests:
+        begin(options)
+    with _default_target_named(options):
+        storage = _target(host, options)
+        storage.activate(Need("backup"))
+    options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
+    if options["fleecing"].get("enabled"):
+        get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
     return Prepared(
         settings=BackupSettings(options),
         storage=storage,
@@ -248,6 +257,21 @@ def _select(host: Host, wanted: Selection) -> Selected:
 
 def _job_selection(job: JobDef | None) -> Selection:
     return Selection() if job is None else Selection(**dict(job.selection))
+
+
+@contextlib.contextmanager
+def _default_target_named(options: EffectiveOptions) -> Iterator[None]:
+    """Say of a target that cannot be used that nobody asked for it."""
+    try:
+        yield
+    except (StorageError, UsageError) as exc:
+        if options.sources["storage"] != DEFAULT:
+            raise
+        raise type(exc)(
+            f"no storage for the archives is named, and the default cannot be used: {exc.message}",
+            hint="name one in the call, in the job, or as the node's default in vzdump.conf;"
+            " `holdfast storages` lists them",
+        ) from exc
 
 
 def _target(host: Host, options: EffectiveOptions) -> Storage:

@@ -7,20 +7,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
 from ..errors import HoldfastError, LockError
 from ..storages.base import Need
 from ..storages.dump import PARTIAL
 from ..system.host import Host
-from ..system.locks import hold
 from ..system.report import Reporter
 from ..system.undo import UndoStack
-from .locking import guest_lock
+from .locking import guest_lock, records_lock
 from .record import RunRecord, load_records, tidy_records
-
-WAIT_SECONDS = 600.0
-"""How long to wait for another process that is healing already."""
 
 
 def heal(host: Host, report: Reporter) -> list[str]:
@@ -31,7 +26,7 @@ def heal(host: Host, report: Reporter) -> list[str]:
     if not any(_needs_care(record) for record in load_records(host)):
         return []
     healed = []
-    with hold(os.path.join(host.paths.locks, "heal.lock"), "cleaning up after killed runs", wait=WAIT_SECONDS):
+    with records_lock(host, "cleaning up after killed runs"):
         for record in load_records(host):
             if _needs_care(record):
                 _heal_run(host, record, report)
@@ -43,6 +38,8 @@ def heal(host: Host, report: Reporter) -> list[str]:
 def _needs_care(record: RunRecord) -> bool:
     if record.alive and record.state == "running":
         return False
+    # A process that is gone by now may have ended properly after its record was read.
+    record.refresh()
     return record.state == "running" or bool(record.journals())
 
 

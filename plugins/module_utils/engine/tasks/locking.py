@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The two locks of a run: one per node, one per guest."""
+"""The locks of runs: one per node, one per guest, and one for their records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from ..errors import LockError
 from ..system.host import Host
 from ..system.locks import hold
 from ..system.report import Reporter
+
+RECORDS_WAIT = 600.0
+"""Seconds to wait for a process that cleans up after killed runs."""
 
 
 @contextlib.contextmanager
@@ -34,6 +37,14 @@ def run_lock(host: Host, minutes: int, report: Reporter) -> Iterator[None]:
             stack.enter_context(hold(path, "a backup run", wait=minutes * 60))
             report.info("got the run lock")
         yield
+
+
+def records_lock(host: Host, purpose: str) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of the run records: a record that is being made looks like one of a dead process.
+
+    :raises LockError: another process has been cleaning up for :data:`RECORDS_WAIT` seconds.
+    """
+    return hold(os.path.join(host.paths.locks, "heal.lock"), purpose, wait=RECORDS_WAIT)
 
 
 def guest_lock(host: Host, vmid: int, purpose: str) -> contextlib.AbstractContextManager[None]:

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The log of one guest, which becomes the archive's ``.log`` companion, and the reporters that print to people."""
+"""The log of one guest, which becomes the archive's ``.log`` companion, and the log of a whole run."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from types import TracebackType
@@ -28,6 +29,53 @@ def clock(seconds: float) -> str:
     """A duration as ``01:02:03``."""
     whole = int(seconds)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def log_lines(level: str, message: str) -> list[str]:
+    """A message as logs hold it."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    return [f"{stamp} {level}: {line}\n" for line in message.splitlines() if line.strip()]
+
+
+class RunLog:
+    """A reporter that passes everything on and, as soon as the run has a record, keeps it in the run's own log."""
+
+    def __init__(self, parent: Reporter) -> None:
+        self._parent = parent
+        self._early: list[str] = []
+        self._path = ""
+
+    def open(self, path: str) -> None:
+        """Write to this file from now on, beginning with what was said before."""
+        self._path = path
+        self._append(self._early)
+
+    def info(self, message: str) -> None:
+        self._write("INFO", message)
+        self._parent.info(message)
+
+    def warn(self, message: str) -> None:
+        self._write("WARN", message)
+        self._parent.warn(message)
+
+    def error(self, message: str) -> None:
+        self._write("ERROR", message)
+        self._parent.error(message)
+
+    def progress(self, done: int, total: int, zero: int, written: int) -> None:
+        self._parent.progress(done, total, zero, written)
+
+    def _write(self, level: str, message: str) -> None:
+        lines = log_lines(level, message)
+        if self._path:
+            self._append(lines)
+        else:
+            self._early += lines
+
+    def _append(self, lines: list[str]) -> None:
+        # It tells people what happened; that is no reason to fail.
+        with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.writelines(lines)
 
 
 class GuestLog:
@@ -75,8 +123,5 @@ class GuestLog:
             self._write("INFO", line)
 
     def _write(self, level: str, message: str) -> None:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        for line in message.splitlines():
-            if line.strip():
-                self._stream.write(f"{stamp} {level}: {line}\n")
+        self._stream.writelines(log_lines(level, message))
         self._stream.flush()

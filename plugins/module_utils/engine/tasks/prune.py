@@ -91,7 +91,7 @@ def _prepare(host: Host, request: PruneRequest, *, write: bool) -> tuple[Storage
     if not value:
         raise UsageError(
             f"cannot prune storage {request.storage!r}: no retention is given and the storage defines none",
-            hint="give --keep-last or the like, or set prune-backups of the storage",
+            hint="give one by prune_backups or --keep-last and the like, or set prune-backups of the storage",
         )
     storage.activate(Need("backup", write=write))
     return storage, parse_keep(value)

@@ -6,7 +6,7 @@
 
 ``runs/<id>/run.json`` says what was asked, which process works on it and what came out; ``runs/<id>/<vmid>.journal``
 holds what must be undone. A record whose process is gone while its state is still ``running`` belongs to a run that was
-killed: :mod:`.heal` cleans up after it.
+killed: :mod:`.heal` cleans up after it. ``runs/<id>/run.log`` is what the run said.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from ..system.files import read_text, remove_temporaries, write_atomic
 from ..system.host import Host
 from ..system.locks import identity, is_alive
+from .locking import records_lock
 
 KEEP_RECORDS = 200
 """Finished records that stay for ``holdfast status``; older ones are removed."""
@@ -42,7 +43,13 @@ class RunRecord:
         """Write a new record in the state ``running``.
 
         :param kind: ``backup`` or ``restore``; :param request: what was asked, for people.
+        :raises LockError: another process has been cleaning up after killed runs for minutes.
         """
+        with records_lock(host, f"beginning a {kind}"):
+            return cls._write(host, kind, request)
+
+    @classmethod
+    def _write(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
         now = time.time()
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{os.getpid()}"
         number = 0
@@ -95,6 +102,11 @@ class RunRecord:
             self.data["result"] = result
         self.save()
 
+    @property
+    def log(self) -> str:
+        """Path of what the run says."""
+        return os.path.join(self.folder, "run.log")
+
     def journal(self, vmid: int) -> str:
         """Path of the undo journal of one guest."""
         return os.path.join(self.folder, f"{vmid}.journal")
@@ -103,6 +115,10 @@ class RunRecord:
         """Journals with something left to undo: vmid and path."""
         names = [name for name in sorted(os.listdir(self.folder)) if name.endswith(".journal")]
         return [(int(name[: -len(".journal")]), os.path.join(self.folder, name)) for name in names]
+
+    def refresh(self) -> None:
+        """Read again what the record says: its process may have gone on since."""
+        self.data.update(_read(self.folder))
 
     @property
     def alive(self) -> bool:
@@ -121,17 +137,20 @@ def load_records(host: Host) -> list[RunRecord]:
         names = sorted(os.listdir(host.paths.runs), reverse=True)
     except FileNotFoundError:
         return []
-    found = []
-    for name in names:
-        folder = os.path.join(host.paths.runs, name)
-        if not os.path.isdir(folder):
-            continue
-        try:
-            data = json.loads(read_text(os.path.join(folder, "run.json")) or "{}")
-        except ValueError:
-            data = {}
-        found.append(RunRecord(name, folder, {"id": name, "state": "running", **data}))
-    return found
+    return [open_record(host, name) for name in names if os.path.isdir(os.path.join(host.paths.runs, name))]
+
+
+def open_record(host: Host, run_id: str) -> RunRecord:
+    """The record of a run."""
+    folder = os.path.join(host.paths.runs, run_id)
+    return RunRecord(run_id, folder, {"id": run_id, "state": "running", **_read(folder)})
+
+
+def _read(folder: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(read_text(os.path.join(folder, "run.json")) or "{}"))
+    except ValueError:
+        return {}
 
 
 def tidy_records(host: Host) -> None:

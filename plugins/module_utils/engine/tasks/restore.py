@@ -36,12 +36,15 @@ from .results import RestoreResult
 from .signals import interruptible
 from .undoing import UNNAMED, handlers, unwind
 
+GUEST_IDS = range(100, 1_000_000_000)
+
 
 def plan_restore(host: Host, request: RestoreRequest) -> RestoreResult:
     """What a restore would make; nothing is changed. State ``exists`` when the guest is there and is not replaced.
 
     :raises HoldfastError: the restore would fail before it began.
     """
+    _check_id(request)
     existing = find_by_id(host, request.vmid)
     if existing is not None and not request.force:
         return RestoreResult(
@@ -61,6 +64,7 @@ def run_restore(host: Host, request: RestoreRequest, report: Reporter) -> Restor
     :raises UsageError: the id is taken and ``force`` is not given; :raises GuestError: the guest to be replaced runs.
     :raises IntegrityError: the archive is damaged. In every case all that was made is removed again.
     """
+    _check_id(request)
     heal(host, report)
     with guest_lock(host, request.vmid, f"restore of guest {request.vmid}"):
         existing = find_by_id(host, request.vmid)
@@ -78,6 +82,15 @@ def run_restore(host: Host, request: RestoreRequest, report: Reporter) -> Restor
             plan.result.warnings.extend(warning for warning in log.warnings if warning not in plan.result.warnings)
         record.finish("finished", plan.result.to_dict())
     return plan.result
+
+
+def _check_id(request: RestoreRequest) -> None:
+    if request.vmid not in GUEST_IDS:
+        raise UsageError(
+            f"cannot restore {request.archive} as guest {request.vmid}: ids of guests are numbers from"
+            f" {GUEST_IDS[0]} to {GUEST_IDS[-1]}",
+            hint="choose another id",
+        )
 
 
 def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunRecord, log: GuestLog) -> None:

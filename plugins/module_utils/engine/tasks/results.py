@@ -94,7 +94,9 @@ class GuestOutcome:
 class RunResult:
     """One backup run: what was asked and what became of every guest.
 
-    :param state: ``running``, ``finished``, ``aborted`` (the process died) or ``interrupted`` (a signal stopped it).
+    :param state: ``running``, ``finished``, ``failed`` (as a whole, see ``error``), ``aborted`` (the process died) or
+        ``interrupted`` (a signal stopped it).
+    :param log: path of what the run said.
     """
 
     id: str
@@ -108,11 +110,13 @@ class RunResult:
     warnings: list[str] = field(default_factory=list)
     state: str = "running"
     finished: float | None = None
+    error: dict[str, Any] | None = None
+    log: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether no guest failed and none was left out by an interruption."""
-        return all(guest.status in ("ok", "fresh") for guest in self.guests)
+        return self.error is None and all(guest.status in ("ok", "fresh") for guest in self.guests)
 
     @property
     def changed(self) -> bool:
@@ -142,6 +146,8 @@ class RunResult:
             "external": self.skipped,
             "options": self.options,
             "warnings": self.warnings,
+            "error": self.error,
+            "log": self.log,
         }
 
 

@@ -17,6 +17,7 @@ from ..errors import Interrupted
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _waiting: list[Interrupted] = []
+_stopping = False
 _blocks = 0
 """How many blocks must end before a signal may stop the run; :data:`_waiting` holds the signal meanwhile."""
 
@@ -30,11 +31,15 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    global _stopping
+    _stopping = False
     seen: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
+        global _stopping
         if not seen:
             seen.append(number)
+            _stopping = True
             interrupted = Interrupted(
                 f"interrupted by {signal.Signals(number).name}", hint="everything was undone; start the run again"
             )
@@ -48,6 +53,11 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stopping() -> bool:
+    """Whether a signal has stopped the run that is going on, and it is only wound up."""
+    return _stopping
 
 
 @contextlib.contextmanager

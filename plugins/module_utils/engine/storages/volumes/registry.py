@@ -46,7 +46,9 @@ def volume_at(path: str) -> Volume:
     try:
         mode = os.stat(path).st_mode
     except OSError as exc:
-        raise StorageError(f"cannot use the volume {path}: {exc.strerror}", hint="is its storage there?") from exc
+        raise StorageError(
+            f"cannot use the volume {path}: {exc.strerror}", hint="see whether its storage is mounted"
+        ) from exc
     if stat.S_ISDIR(mode):
         if is_subvolume(path):
             return BtrfsVolume(path)

@@ -1,0 +1,34 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The frame of the ``holdfast`` command: options, and errors that nobody expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from engine.cli import main
+from engine.tasks import heal as heal_module
+
+
+def test_the_beginning_of_an_option_is_not_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "100", "--compres", "zstd"]) == 2
+    assert "unrecognized arguments: --compres" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("user", "remedy"), [(1000, "run it as root"), (0, "")])
+def test_whoever_may_not_is_told_to_be_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], user: int, remedy: str
+) -> None:
+    def refused(*_args: Any) -> NoReturn:
+        raise PermissionError(13, "Permission denied", "/var/lib/holdfast")
+
+    monkeypatch.setattr(heal_module, "heal", refused)
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    assert main(["--root", str(tmp_path), "heal"]) == 1
+    first, _newline, rest = capsys.readouterr().err.partition("\n")
+    assert "/var/lib/holdfast" in first
+    assert remedy in rest and bool(rest) == bool(remedy)
