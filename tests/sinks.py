@@ -90,7 +90,7 @@ class Manners:
     """How a mail server behaves.
 
     :param login: user and password that it wants, in the form ``user:password``.
-    :param refuses: addresses that it takes no mails for.
+    :param refuses: addresses that it takes no mails for, each with the code of its answer.
     :param busy: how many times it sends clients away before it takes mails.
     :param drips: it answers with one byte in so many seconds.
     """
@@ -98,7 +98,7 @@ class Manners:
     tls: bool = False
     starttls: bool = False
     login: str = ""
-    refuses: list[str] = field(default_factory=list)
+    refuses: dict[str, int] = field(default_factory=dict)
     busy: int = 0
     drips: float = 0
 
@@ -162,7 +162,7 @@ class _MailHandler(socketserver.StreamRequestHandler):
             self._say("250 ok")
         elif verb == "RCPT":
             if address in manners.refuses:
-                self._say("550 nobody here")
+                self._say(f"{manners.refuses[address]} not now")
             else:
                 self.recipients.append(address)
                 self._say("250 ok")

@@ -262,6 +262,27 @@ archives:
     log:
       description: File of the backup's log.
       type: str
+    verified:
+      description: What M(holdfast.virt.backup_verify) last found, with damage before everything else; V(null) when it
+        never looked.
+      type: dict
+      contains:
+        state:
+          description: V(ok), V(unknown) or V(damaged).
+          type: str
+        level:
+          description: V(index) or V(data).
+          type: str
+        time:
+          description: When, in RFC 3339, UTC.
+          type: str
+        time_epoch:
+          description: The same in seconds since 1970.
+          type: int
+        causes:
+          description: What is wrong.
+          type: list
+          elements: str
 runs:
   description: The last runs, newest first.
   returned: when asked for
@@ -272,7 +293,7 @@ runs:
       description: Id.
       type: str
     kind:
-      description: V(backup) or V(restore).
+      description: V(backup), V(restore) or V(verify).
       type: str
     state:
       description: V(running), V(finished), V(failed), V(interrupted) or V(aborted).

@@ -11,7 +11,7 @@ short_description: Declare whom backup runs tell
 version_added: 0.1.0
 description:
   - Declares somebody who is told after each backup run of the node, in C(notifications.cfg), by mail or by a webhook.
-  - The mail has a table of the guests and their logs, as text and as HTML.
+  - The mail has a table of the guests and the log of the run, as text and as HTML.
   - A webhook gets the same as JSON by HTTP POST, with the run as M(holdfast.virt.backup_run) returns it under C(run).
   - Who cannot be told does not fail a backup; the run has a warning.
   - Runs with mail addresses in C(mailto) tell those instead, see M(holdfast.virt.backup_run).

@@ -235,6 +235,10 @@ run:
           description: Volumes of the guest.
           type: list
           elements: dict
+        digests:
+          description: SHA-256 of the content of each disk by its key, or of a container's C(tar); noted beside the
+            archive, too, where M(holdfast.virt.backup_verify) compares it.
+          type: dict
         pruned:
           description: Volume ids that the retention removed.
           type: list

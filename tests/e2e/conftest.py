@@ -29,8 +29,10 @@ def node() -> Iterator[Node]:
     root = Path(tempfile.mkdtemp(prefix="e2e-"))
     # The users of unprivileged containers get through, as they do to /var/lib.
     root.chmod(0o711)
-    yield Node(root)
+    node = Node(root)
+    yield node
     Child.end_all()
+    guests.end_all(node)
     shutil.rmtree(root)
 
 

@@ -236,6 +236,17 @@ def test_restore_of_a_vm(machine: Node) -> None:
     at_each_step(machine, KILL, argv, check, prepare=prepare)
 
 
+def test_the_old_volumes_go_when_the_new_ones_are_on_the_disk(box: Node) -> None:
+    """A power cut leaves one of the two."""
+    argv, prepare, _check = replacement(box, CT, "lxc")
+    prepare()
+    steps = trace(box, argv)
+    last = len(steps) - 1 - steps[::-1].index("end sync")
+    assert steps.count("end sync") == 3
+    assert last < min(number for number, step in enumerate(steps) if step == "end umount")
+    assert last < steps.index("replaced .conf")
+
+
 @pytest.mark.parametrize("action", [KILL, TERM])
 def test_restore_of_a_container(action: str, box: Node) -> None:
     argv, prepare, check = replacement(box, CT, "lxc")

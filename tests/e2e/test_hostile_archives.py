@@ -163,7 +163,10 @@ def test_names_in_vm_archives(old: bytes, new: bytes, machine: Node) -> None:
 
 def test_settings_of_vms_that_reach_the_host(machine: Node) -> None:
     config = machine.config(VM, "qemu")
-    lines = ("hookscript: local:snippets/evil", "hostpci0: 01:00", "serial1: /dev/ttyS0", "usb0: host=1:2")
+    lines = (
+        *("hookscript: local:snippets/evil", "hostpci0: 01:00", "serial1: /dev/ttyS0", "usb0: host=1:2"),
+        *("ide2: volume=none,media=cdrom,file=/etc/shadow", f"ide3: local:{VM}/vm-{VM}-disk-1.raw,media=cdrom"),
+    )
     plain = config.read_text(encoding="utf-8")
     config.write_text(plain + "".join(f"{line}\n" for line in lines), encoding="utf-8")
     (guest,) = machine.json("run", str(VM), "--storage", "backup", "--compress", "0")["guests"]
@@ -175,8 +178,13 @@ def test_settings_of_vms_that_reach_the_host(machine: Node) -> None:
         "hostpci0",
         "serial1",
         "usb0",
+        "ide2",
+        "ide3",
     }
     text = machine.config(int(VMID), "qemu").read_text(encoding="utf-8")
     assert not any(line in text for line in lines)
     machine.call("guest", "start", VMID)
     machine.call("guest", "stop", VMID, "--force")
+    config = machine.config(int(VMID), "qemu")
+    config.write_text(config.read_text(encoding="utf-8") + "machine: pc,kernel=/etc/shadow\n", encoding="utf-8")
+    assert "machine: kernel is not supported" in machine.refused("guest", "start", VMID, status=1)

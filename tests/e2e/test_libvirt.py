@@ -19,6 +19,7 @@ from engine.guests.libvirt import guest as libvirt_guest
 from engine.system.report import SilentReporter
 from engine.tasks.files import verify_vma
 from helpers import guests
+from helpers.archives import replaced
 from helpers.domains import DomainNode, goes_on, make_domain, make_system
 from helpers.faults import KILL, NOTE, TERM, Fault
 from helpers.guests import VM
@@ -92,6 +93,27 @@ def test_archive_of_a_stopped_domain(domain_node: DomainNode) -> None:
     ).read_bytes() == nvram.read_bytes()
     node.call("restore", guest["archive"], "201", "--kind", "qemu")
     assert "efidisk0: local:201/" in node.config(201, "qemu").read_text()
+
+
+def test_devices_that_hide_behind_others(machine: DomainNode) -> None:
+    """libvirt takes all elements <devices> together."""
+    secret = machine.root / "secret"
+    secret.write_bytes(b"of the host".ljust(512))
+    hidden = (
+        f"<devices><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{secret}'/>"
+        "<target dev='vdb' bus='virtio'/></disk></devices>"
+    )
+    harmless = "x" * (len(hidden) - len("<title></title>"))
+    xml = machine.root / "domain.xml"
+    xml.write_text(xml.read_text().replace("<memory", f"<title>{harmless}</title><memory", 1))
+    machine.daemon.virsh("define", str(xml))
+    guest = back_up(machine, "--compress", "0")
+    path = Path(guest["path"])
+    path.write_bytes(replaced(path.read_bytes(), f"<title>{harmless}</title>".encode(), hidden.encode()))
+    complaint = machine.refused("restore", guest["archive"], str(TWIN), "--unique", status=1)
+    assert "several elements <devices>" in complaint
+    assert str(secret) not in machine.daemon.virsh("dumpxml", "machine")
+    assert TWIN not in [row["vmid"] for row in machine.json("guests")]
 
 
 def test_disks_left_out(machine: DomainNode) -> None:

@@ -105,6 +105,7 @@ def test_who_cannot_be_told_does_not_fail_the_backup(box: Node, tmp_path: Path, 
     assert result["ok"]
     (warning,) = result["warnings"]
     assert ("refuses the user 'n1' (535)" if failing == "login" else "Connection refused") in warning
+    assert warning in Path(result["log"]).read_text(encoding="utf-8")
     (run,) = box.json("status")["runs"]
     assert run["state"] == "finished"
     assert run["result"]["warnings"] == [warning]

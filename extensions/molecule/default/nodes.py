@@ -40,6 +40,7 @@ PACKAGES = [
     "python3-venv",
     "python3-packaging",
     "python3-cffi-backend",
+    "python3-jmespath",
     "python3-zstandard",
     "python3-libnbd",
     "lxc",

@@ -12,7 +12,7 @@ import platform
 import sys
 from typing import Any, NoReturn, Sequence
 
-from . import cli_defaults, cli_files, cli_rules, cli_show, cli_store, cli_tell, cli_work
+from . import cli_defaults, cli_files, cli_rules, cli_show, cli_store, cli_tell, cli_verify, cli_work
 from .cli_output import say
 from .errors import HoldfastError, UsageError
 from .system.host import Host, Paths, os_error_hint
@@ -37,7 +37,7 @@ def make_parser() -> Parser:
     parser.add_argument("--root", default=os.environ.get("HOLDFAST_ROOT"), help="directory of the state directories")
     parser.add_argument("--node", dest="node_name", default=os.environ.get("HOLDFAST_NODE"), help="name of this node")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    for part in (cli_work, cli_show, cli_store, cli_tell, cli_defaults, cli_rules, cli_files):
+    for part in (cli_work, cli_show, cli_store, cli_verify, cli_tell, cli_defaults, cli_rules, cli_files):
         part.register(verbs)
     return parser
 

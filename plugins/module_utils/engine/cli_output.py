@@ -13,32 +13,38 @@ import time
 from datetime import datetime
 from typing import Any, Iterable, Mapping, Sequence, TextIO
 
+from .system.report import printable
+
 BAR_SECONDS = 0.2
 BAR_WIDTH = 30
 
 
 def say(stream: TextIO, text: str = "") -> None:
-    """Write one line; bytes of odd file names that are not text are shown escaped."""
-    stream.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    """Write one line; control characters, and bytes of odd file names that are not text, are shown escaped."""
+    stream.write(printable(text) + "\n")
 
 
 def put_json(value: Any) -> None:
     """One JSON document."""
-    say(sys.stdout, json.dumps(value, indent=2))
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def put_json_line(value: Mapping[str, Any]) -> None:
     """One JSON document on one line, for filters; flushed, so that the other side can answer."""
-    say(sys.stdout, json.dumps(value))
+    sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 
 
 def put_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Columns for people; ``None`` is shown as ``-``."""
-    texts = [["-" if cell is None or cell == "" else str(cell) for cell in row] for row in rows]
+    texts = [["-" if cell is None or cell == "" else _cell(cell) for cell in row] for row in rows]
     widths = [max(len(title), *(len(row[n]) for row in texts), 0) for n, title in enumerate(head)]
     for row in [list(head), *texts]:
         say(sys.stdout, "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return printable(str(value)).replace("\n", "\\n")
 
 
 def local_time(epoch: float | None) -> str:

@@ -139,13 +139,14 @@ def show_archives(args: argparse.Namespace, host: Host) -> int:
         put_json(archives)
         return 0
     put_table(
-        ["ARCHIVE", "TIME", "SIZE", "PROTECTED", "NOTES"],
+        ["ARCHIVE", "TIME", "SIZE", "PROTECTED", "VERIFIED", "NOTES"],
         [
             [
                 archive["volid"],
                 local_time(archive["time_epoch"]),
                 human(archive["size"]),
                 "yes" if archive["protected"] else "no",
+                archive["verified"] and "{state} ({level})".format(**archive["verified"]),
                 archive["notes"].partition("\n")[0],
             ]
             for archive in archives

@@ -69,6 +69,22 @@ def prune_difference(result: Mapping[str, Any]) -> dict[str, str]:
     return {"before": _text(before), "after": _text(after)}
 
 
+def verify_difference(result: Mapping[str, Any]) -> dict[str, str]:
+    """What was known of each archive that is verified, before and after."""
+    before: list[str] = []
+    after: list[str] = []
+    for archive in result["archives"]:
+        if archive["state"] in ("fresh", "gone"):
+            continue
+        known = archive["before"]
+        said = "never verified" if known is None else f"{known['state']}, level {known['level']}, {known['time']}"
+        before.append(f"{archive['archive']}: {said}")
+        state = "to be verified" if archive["state"] == "planned" else archive["state"]
+        after.append(f"{archive['archive']}: {state}, level {archive['level']}")
+        after.extend(f"  {finding['cause']}" for finding in archive["findings"])
+    return {"before": _text(before), "after": _text(after)}
+
+
 def restore_difference(result: Mapping[str, Any]) -> dict[str, str]:
     """No guest, or the one that is replaced, before; the restored one afterwards."""
     if result["state"] == "exists":

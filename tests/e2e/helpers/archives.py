@@ -53,10 +53,15 @@ def header_size(vma: bytes) -> int:
 
 def renamed(vma: bytes, old: bytes, new: bytes) -> bytes:
     """A VMA archive with another name in its header, whose checksum is right."""
+    return replaced(vma, old + b"\0", new + b"\0")
+
+
+def replaced(vma: bytes, old: bytes, new: bytes) -> bytes:
+    """A VMA archive with other bytes in its header, whose checksum is right."""
     assert len(old) == len(new)
     head = bytearray(vma[: header_size(vma)])
-    assert head.count(old + b"\0") == 1
-    head[:] = head.replace(old + b"\0", new + b"\0")
+    assert head.count(old) == 1
+    head[:] = head.replace(old, new)
     head[32:48] = bytes(16)
     head[32:48] = hashlib.md5(head).digest()
     return bytes(head) + vma[len(head) :]

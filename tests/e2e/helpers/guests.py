@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from engine.guests.registry import Guest
-from engine.tasks.guests import find_guest, open_by_info
+from engine.tasks.guests import find_guest, guest_table, open_by_info
 
 from helpers.node import Node
 from helpers.process import wait_for
@@ -40,7 +40,7 @@ while :; do
     echo $n >>/log
     echo $n >>/data/log
     sleep 0.05 &
-    wait $!
+    wait $! || exit 1
 done
 """
 _VM_CONFIG = """args: -qmp unix:{watch},server=on,wait=off
@@ -129,6 +129,13 @@ def switch_off(node: Node, vmid: int) -> None:
     """Nothing of the guest runs any more."""
     node.call("heal")
     node.call("guest", "stop", str(vmid), "--force")
+
+
+def end_all(node: Node) -> None:
+    """Nothing of any guest runs any more, also of those that a failed test left running."""
+    for row in guest_table(node.host):
+        if row["status"] not in ("stopped", "unknown"):
+            switch_off(node, row["vmid"])
 
 
 def make_vm(node: Node, vmid: int = VM) -> None:

@@ -116,6 +116,31 @@ def pax(**records: str) -> bytes:
     return member("pax", tarfile.XHDTYPE, data=body)
 
 
+def ustar(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data)
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def old_sparse(size: int, *parts: tuple[int, int], more: int = 0, posix: bool = False) -> bytes:
+    """The header of a sparse file in GNU tar's old form; ``more`` says that its map goes on behind the header."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, size
+    head = bytearray(info.tobuf(tarfile.USTAR_FORMAT if posix else tarfile.GNU_FORMAT))
+    for number, part in enumerate(parts):
+        head[386 + 24 * number : 410 + 24 * number] = b"%011o\0%011o\0" % part
+    head[482] = more
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head)
+
+
+HIDDEN = member("./hidden", tarfile.CHRTYPE)
+HIDING = member("y", data=bytes(512) + HIDDEN)
+"""A file whose data is a device node, for a tar that takes its header for the data of the file before."""
+SPARSE = {"GNU__sparse__major": "1", "GNU__sparse__minor": "0", "GNU__sparse__realsize": "1024"}
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -135,7 +160,21 @@ def pax(**records: str) -> bytes:
         (member("./usr/sda", tarfile.BLKTYPE), "device node"),
         (member("x", b"M"), "multi-volume"),
         (pax(path="../x") + member("fine"), "leaves the container"),
-        (pax(GNU__sparse__name="../x") + member("fine"), "leaves the container"),
+        (pax(**SPARSE, GNU__sparse__name="../x") + ustar("fine"), "leaves the container"),
+        (pax(GNU__sparse__name="./x") + ustar("fine"), "unknown form"),
+        (pax(**SPARSE) + ustar("x", data=b"1\n0\n1024\n".ljust(512)) + HIDING, "map does not fit its size"),
+        (pax(**SPARSE) + ustar("x", data=b"1\n0\n-512\n".ljust(1024)) + HIDING, "map that cannot be understood"),
+        (pax(**SPARSE) + ustar("x", data=b"2\n0\n".ljust(512, b"1")) + HIDING, "map"),
+        (pax(**SPARSE) + ustar("x", tarfile.DIRTYPE), "unknown form"),
+        (pax(GNU__sparse__size="1024", GNU__sparse__map="0,1024") + ustar("x") + HIDING, "obsolete key"),
+        (old_sparse(0, (0, 1024)) + HIDING, "map does not fit its size"),
+        (old_sparse(512, (0, 512), more=1) + bytes(512) + HIDING, "goes on behind its end"),
+        (old_sparse(0, posix=True), "unknown form"),
+        (member("d/", data=HIDDEN), "a folder with data"),
+        (member("x", b"X", data=HIDDEN), "unknown type"),
+        (member("x", b"D", data=HIDDEN), "unknown type"),
+        (pax(path="one") + pax(path="two") + member("x"), "two headers"),
+        (member("x", b"L", data=b"one") * 2 + member("x"), "two names"),
         (pax(linkpath="/etc/shadow") + member("x", tarfile.LNKTYPE, "fine"), "hard link to a file outside"),
         (member("../" + "x" * 200), "leaves the container"),
         (member("x", tarfile.LNKTYPE, "/" + "x" * 200), "hard link to a file outside"),

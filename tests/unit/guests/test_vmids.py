@@ -42,3 +42,8 @@ def test_damaged_file(text: str, tmp_path: Path) -> None:
     Path(host.paths.vmids).write_text(text)
     with pytest.raises(ConfigError, match=r"vmids\.json"):
         stable_vmids(host, ["a"])
+
+
+def test_a_name_that_is_not_text_has_an_id_as_well(tmp_path: Path) -> None:
+    host = Host("n1", Paths.under(str(tmp_path)))
+    assert len(set(stable_vmids(host, ["lxc:n1/\udcff", "lxc:n1/\udcfe"]).values())) == 2

@@ -93,6 +93,9 @@ def test_iothread_of_the_controller() -> None:
         ("<domain", "no element|unclosed"),
         ("<network/>", "<network>"),
         (TEXT.replace("vmid='110'", "vmid='0110'"), "no guest id"),
+        (TEXT.replace("vmid='110'", "vmid='1\u0661\u0660'"), "no guest id"),
+        (TEXT.replace("</domain>", "<devices><hostdev/></devices></domain>"), "several elements <devices>"),
+        (TEXT.replace("</domain>", "<os><kernel>/etc/shadow</kernel></os></domain>"), "several elements <os>"),
     ],
 )
 def test_wrong_xml(text: str, why: str) -> None:
@@ -197,6 +200,15 @@ def test_a_loader_outside_packages_is_left_out() -> None:
         assert "nvram" not in done.text
 
 
+def test_random_numbers_come_from_no_other_file() -> None:
+    done = restored_xml(
+        TEXT.replace("/dev/urandom", "/etc/shadow"),
+        name="x", uuid=NEW, vmid=200, disks={}, nvram="", new_macs=False, trust=False, overrides={},
+    )  # fmt: skip
+    assert "/etc/shadow" not in done.text
+    assert any("rng" in line for line in done.dropped)
+
+
 def test_passwords_are_kept_but_not_shown() -> None:
     text = TEXT.replace("port='-1'", "port='-1' passwd='secret'")
     done = restored_xml(
@@ -215,3 +227,6 @@ def test_overrides() -> None:
         rewritten(overrides={"net0": "x"})
     with pytest.raises(UsageError, match="not a number"):
         rewritten(overrides={"memory": "much"})
+    for odd in ("²", "٣", "9" * 5000):
+        with pytest.raises(UsageError, match="not a number"):
+            rewritten(overrides={"memory": odd})

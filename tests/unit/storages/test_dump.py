@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from engine.errors import StorageError
 from engine.rules.names import ArchiveName, make_archive_name
+from engine.settings.archive_record import MAX_BYTES, ArchiveRecord, Verified
 from engine.storages.dump import PARTIAL, DumpFolder, undo_partial
 from engine.system.undo import UndoStack
 
@@ -35,10 +36,11 @@ def test_an_archive_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     assert partial.endswith(".vma.dat")
     Path(partial).write_bytes(b"12345")
     assert folder.list_archives() == []
-    archive = folder.commit(name, undo, token, notes="a\nb", protected=True)
+    archive = folder.commit(name, undo, token, notes="a\nb", protected=True, digests={"scsi0": "0" * 64})
     assert [found.volid for found in folder.list_archives()] == [f"nas:backup/{name.filename}"]
     assert (archive.size, archive.notes, archive.protected) == (5, "a\nb", True)
     assert (archive.kind, archive.vmid, archive.time, archive.format) == ("qemu", 100, EPOCH, "vma.zst")
+    assert (archive.record.size, archive.record.digests, archive.good) == (5, {"scsi0": "0" * 64}, True)
     assert undo.pending == []
     assert not os.path.exists(partial)
     with pytest.raises(StorageError, match="exists already"):
@@ -51,7 +53,8 @@ def test_what_a_killed_run_left_is_removed_by_its_journal(tmp_path: Path) -> Non
     name = name_of()
     partial, _token = folder.begin(name, UndoStack(journal, UNDO))
     Path(partial).write_bytes(b"half")
-    Path(folder.final_path(name) + ".protected").touch()
+    for companion in (".protected", ".record"):
+        Path(folder.final_path(name) + companion).touch()
     assert UndoStack.load(journal, UNDO).unwind() == []
     assert sorted(os.listdir(tmp_path)) == ["j"]
 
@@ -129,6 +132,7 @@ def test_removing_takes_the_companions_and_refuses_protected_ones(tmp_path: Path
     put(folder, name)
     archive = folder.find(name.filename)
     folder.set_notes(archive, "text")
+    folder.set_record(archive, ArchiveRecord(4))
     folder.set_protected(archive, True)
     Path(folder.log_path(name)).write_text("log", encoding="utf-8")
     with pytest.raises(StorageError, match="protected"):
@@ -164,3 +168,37 @@ def test_notes(tmp_path: Path) -> None:
     folder.set_notes(archive, "")
     folder.set_notes(archive, "")
     assert os.listdir(tmp_path) == [archive.filename]
+
+
+def test_the_record_tells_whether_an_archive_is_good(tmp_path: Path) -> None:
+    folder = DumpFolder("nas", str(tmp_path))
+    put(folder, name_of())
+    archive = folder.find(name_of().filename)
+    assert (archive.good, archive.record.last) == (True, None)
+    damaged = ArchiveRecord(4).with_result(Verified("data", "damaged", 7, "n1", ("a bit is wrong",)))
+    folder.set_record(archive, damaged)
+    archive = folder.find(archive.filename)
+    assert (archive.good, archive.record) == (False, damaged)
+    (tmp_path / f".holdfast-{archive.filename}.record-left").touch()
+    folder.set_record(archive, damaged.with_result(Verified("data", "ok", 8)))
+    assert folder.find(archive.filename).good
+    assert sorted(os.listdir(tmp_path)) == [archive.filename, archive.filename + ".record"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "x" * (2 * MAX_BYTES)])
+def test_a_record_that_cannot_be_read_says_so(tmp_path: Path, text: str) -> None:
+    folder = DumpFolder("nas", str(tmp_path))
+    put(folder, name_of())
+    Path(folder.final_path(name_of()) + ".record").write_text(text, encoding="utf-8")
+    archive = folder.find(name_of().filename)
+    assert "the archive's record cannot be read" in archive.record.problem
+    assert archive.good
+
+
+def test_no_record_is_made_for_an_archive_that_is_gone(tmp_path: Path) -> None:
+    folder = DumpFolder("nas", str(tmp_path))
+    put(folder, name_of())
+    archive = folder.find(name_of().filename)
+    os.unlink(archive.path)
+    folder.set_record(archive, ArchiveRecord(4))
+    assert os.listdir(tmp_path) == []

@@ -18,7 +18,7 @@ import pytest
 from engine.errors import DependencyError, IntegrityError, StorageError, UsageError
 from engine.formats import seekable
 from engine.stream.sink import FRAME_BYTES, open_sink
-from engine.stream.source import open_source, read_seek_table
+from engine.stream.source import open_source, seek_table
 
 MIXED = random.Random(3).randbytes(3_000_000) + bytes(9_000_000) + b"some text " * 500_000
 INSTALLED = ["", "zst", "gz", *(["lzo"] if shutil.which("lzop") else [])]
@@ -61,7 +61,7 @@ def test_zstd_reads_our_frames(tmp_path: Path, threads: int) -> None:
     assert subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout == MIXED
     fd = os.open(path, os.O_RDONLY)
     try:
-        table = read_seek_table(fd)
+        table = seek_table(fd)
     finally:
         os.close(fd)
     assert table is not None
@@ -78,7 +78,7 @@ def test_trailers_stand_before_the_seek_table_and_are_passed_over(tmp_path: Path
     assert subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout == b"data"
     fd = os.open(path, os.O_RDONLY)
     try:
-        table = read_seek_table(fd)
+        table = seek_table(fd)
     finally:
         os.close(fd)
     assert table is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -91,3 +92,34 @@ def test_an_unknown_kind_is_refused_before_the_step(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="nothing"):
         UndoStack(str(tmp_path / "j"), {}).push("nothing")
     assert not (tmp_path / "j").exists()
+
+
+def test_lines_that_are_no_entries_do_not_keep_others_from_being_undone(tmp_path: Path) -> None:
+    path = tmp_path / "100.journal"
+    lines = ["null", "[]", '{"token": 1}', '{"token": "x", "done": true}', "\0\0"]
+    path.write_text(
+        "\n".join([*lines, '{"token": 5, "kind": "a", "data": {}}', '{"token": 6, "kind": "b", "data": {}}'])
+    )
+    done: list[str] = []
+
+    def needs_more(data: Mapping[str, Any]) -> None:
+        done.append(str(data["path"]))
+
+    stack = UndoStack.load(str(path), {"a": lambda _data: done.append("a"), "b": needs_more})
+    (problem,) = stack.unwind()
+    assert (done, "cannot be understood" in problem) == (["a"], True)
+
+
+def test_half_a_line_is_taken_back_when_the_disk_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "100.journal"
+    stack = UndoStack(str(path), {"a": lambda _data: None})
+    stack.push("a")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        with pytest.raises(OSError):
+            stack.push("a", much="x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    stack.push("a", little="x")
+    assert [entry[1] for entry in UndoStack.load(str(path), {}).pending] == [{}, {"little": "x"}]

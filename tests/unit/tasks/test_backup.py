@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
-from engine.capture.model import Timings
+from engine.capture.model import Timings, Written
 from engine.errors import ConfigError, GuestError, Interrupted, LockError, StorageError, UsageError
 from engine.rules.names import make_archive_name
 from engine.system.host import Host, Paths
@@ -51,12 +51,12 @@ class FakeCapture:
         self.timings = Timings(freeze_seconds=0.5, guest_frozen=True)
         self.disks = [{"key": "scsi0", "volid": "local:x", "size": 8}]
 
-    def write_to(self, sink: Any, progress: Any) -> dict[str, Any]:
+    def write_to(self, sink: Any, progress: Any) -> Written:
         sink.write(b"1234")
         self.behave(self.vmid)
         sink.write(b"5678")
         progress.add(8, 0)
-        return {"scsi0": {"read": 8}}
+        return Written({"scsi0": {"read": 8}}, {"scsi0": "a" * 64})
 
 
 @pytest.fixture
@@ -119,7 +119,8 @@ def test_a_run_makes_archives_with_companions(host: Host, behaviour: dict[int, B
     )
     assert guest.timings["freeze_seconds"] == 0.5
     assert guest.disks == [{"key": "scsi0", "volid": "local:x", "size": 8, "read": 8}]
-    assert endings(host) == ["log", "vma", "vma.notes", "vma.protected"]
+    assert endings(host) == ["log", "vma", "vma.notes", "vma.protected", "vma.record"]
+    assert guest.digests == {"scsi0": "a" * 64}
     assert guest.path is not None and guest.log is not None
     assert Path(guest.path).read_bytes() == b"12345678"
     assert Path(guest.path + ".notes").read_text(encoding="utf-8") == "web on n1"
@@ -158,7 +159,7 @@ def test_a_failing_guest_does_not_stop_the_others(host: Host, behaviour: dict[in
     assert not result.ok
     assert result.guests[0].error == {"message": "the disk broke", "hint": "replace it", "code": "guest"}
     assert result.guests[0].archive is None
-    assert endings(host) == ["log", "log", "vma", "log", "vma"]
+    assert endings(host) == ["log", "log", "vma", "vma.record", "log", "vma", "vma.record"]
     assert load_records(host)[0].state == "finished"
 
 
@@ -281,7 +282,7 @@ def test_a_signal_undoes_the_current_guest_and_skips_the_rest(host: Host, behavi
         run(host)
     assert info.value.result is not None
     assert [guest["status"] for guest in info.value.result["guests"]] == ["ok", "failed", "skipped"]
-    assert endings(host) == ["log", "vma", "log"]
+    assert endings(host) == ["log", "vma", "vma.record", "log"]
     (record,) = load_records(host)
     assert (record.state, record.journals()) == ("interrupted", [])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from engine.capture.model import Timings
+from engine.capture.model import Timings, Written
 from engine.errors import GuestError, HookError, Interrupted, LockError, StorageError, UsageError
 from engine.system.host import Host, Paths
 from engine.system.locks import hold
@@ -87,11 +87,11 @@ class Capture:
     def __init__(self, mode: str, fails: str) -> None:
         self.mode, self.fails = mode, fails
 
-    def write_to(self, sink: Any, progress: Any) -> dict[str, Any]:
+    def write_to(self, sink: Any, progress: Any) -> Written:
         if self.fails == "archive":
             raise GuestError("the disk broke")
         sink.write(b"1234")
-        return {}
+        return Written()
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from engine.errors import ConfigError, HoldfastError, UsageError
+from engine.settings.jobs import JobsFile, parse_jobs_cfg
 from engine.system.host import Host, Paths
+from engine.tasks import definitions
 from engine.tasks.definitions import (
     apply_change,
     explain_config,
@@ -161,3 +163,17 @@ def test_sections_of_other_types_are_not_replaced(host: Host) -> None:
     for wanted in ({"schedule": "daily", "all": True}, None):
         with pytest.raises(UsageError, match="section of the type realm-sync"):
             plan_job(host, "nightly", wanted)
+
+
+def test_what_others_write_while_a_change_is_planned_is_not_lost(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse_slowly(text: str, source: str) -> JobsFile:
+        file = parse_jobs_cfg(text, source)
+        monkeypatch.undo()
+        apply_change(host, plan_job(host, "other", {"schedule": "01:00", "all": True}))
+        return file
+
+    monkeypatch.setattr(definitions, "parse_jobs_cfg", parse_slowly)
+    change = plan_job(host, "mine", {"schedule": "02:00", "all": True})
+    with pytest.raises(ConfigError, match="changed in the meantime"):
+        apply_change(host, change)
+    assert list(load_jobs(host)) == ["other"]

@@ -61,12 +61,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def run(tmp_path: Path) -> RunResult:
     """One good guest, and one that failed."""
-    log = tmp_path / "guest.log"
-    log.write_text("one line\n" + "x" * 2000 + "\n.\n", encoding="utf-8")
+    log = tmp_path / "run.log"
+    log.write_text("INFO: one line\n" + "x" * 2000 + "\n.\n", encoding="utf-8")
     good = GuestOutcome(100, "web <1>", "qemu", "ok", archive="nas:backup/a", archive_size=3 << 20, duration=62.5)
     bad = GuestOutcome(101, "d\u00e4ta", "lxc", "failed", error={"message": "the disk broke", "hint": "mend it"})
-    good.log = bad.log = str(log)
-    return RunResult("r1", "n1", "nas", "nightly", 1000.0, guests=[good, bad], state="finished", finished=1065.0)
+    run = RunResult("r1", "n1", "nas", "nightly", 1000.0, guests=[good, bad], state="finished", finished=1065.0)
+    run.log = str(log)
+    return run
 
 
 def declare(host: Host, text: str) -> None:
@@ -113,9 +114,23 @@ def test_a_mail_has_the_run_as_text_and_as_html(host: Host, run: RunResult) -> N
     assert "101     d\u00e4ta       err       0s       0 B\n" in text
     assert "101 (d\u00e4ta): the disk broke (mend it)\n" in text
     assert "Total running time: 1m 5s\nTotal size: 3.0 MiB\n" in text
-    assert "100: one line\n" in text and f"101: {'x' * 2000}\n" in text
+    assert f"Logs\n====\n\nINFO: one line\n{'x' * 2000}\n.\n" in text
     assert ">web &lt;1&gt;</td>" in page and "web <1>" not in page
     assert max(map(len, mail.data.splitlines())) < 990
+
+
+def test_a_log_that_is_too_long_or_gone(host: Host, run: RunResult) -> None:
+    path = Path(str(run.log))
+    path.write_text("x" * ((1 << 20) + 1), encoding="utf-8")
+    with MailSink() as sink:
+        declare(host, smtp(sink))
+        assert tell(host, run) == []
+        path.unlink()
+        assert tell(host, run) == []
+    long, gone = (parsed(mail).get_body(("plain",)) for mail in sink.mails)
+    assert long is not None and f"it is in {path}" in long.get_content()
+    assert len(sink.mails[0].data) < 10000
+    assert gone is not None and "The log cannot be read" in gone.get_content()
 
 
 def test_a_webhook_gets_the_run_as_json(host: Host, run: RunResult) -> None:
@@ -271,12 +286,23 @@ def test_a_busy_mail_server_is_asked_again(host: Host, run: RunResult) -> None:
     assert len(sink.mails) == 1
 
 
-def test_recipients_that_are_refused(host: Host, run: RunResult) -> None:
-    with MailSink(Manners(refuses=["b@example.com"])) as sink:
+@pytest.mark.parametrize("code", [550, 450])
+def test_a_recipient_that_is_refused(host: Host, run: RunResult, code: int) -> None:
+    with MailSink(Manners(refuses={"b@example.com": code})) as sink:
         declare(host, smtp(sink))
         (problem,) = tell(host, run)
-    assert "does not take mails for b@example.com (550 nobody here)" in problem
-    assert sink.mails[0].recipients == ["a@example.com"]
+    assert f"does not take mails for b@example.com ({code} not now)" in problem
+    # Who has the mail does not get it again.
+    assert [mail.recipients for mail in sink.mails] == [["a@example.com"]]
+
+
+@pytest.mark.parametrize(("code", "connections"), [(550, 1), (450, 2)])
+def test_recipients_that_are_all_refused(host: Host, run: RunResult, code: int, connections: int) -> None:
+    with MailSink(Manners(refuses={"a@example.com": code, "b@example.com": code})) as sink:
+        declare(host, smtp(sink))
+        (problem,) = tell(host, run)
+    assert f"a@example.com ({code} not now), b@example.com ({code} not now)" in problem
+    assert (sink.mails, sink.connections) == ([], connections)
 
 
 def test_servers_that_never_answer(host: Host, run: RunResult, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from engine.errors import UsageError
+from engine.errors import IntegrityError, UsageError
 from engine.settings.sizes import format_size, parse_size
 from engine.tasks.restore_config import (
     disk_map,
@@ -100,6 +100,48 @@ def test_keys_that_reach_into_the_host_are_left_out_and_named() -> None:
     assert get_key(trusted.text, "args") == "-kernel /boot/k"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "volume=none,media=cdrom,file=/etc/shadow",
+        "none,media=cdrom,volume=/etc/shadow",
+        "/etc/shadow,media=cdrom",
+        "local:100/vm-100-disk-1.raw,media=cdrom",
+        "local:iso/../../x.raw,media=cdrom",
+        "local:snippets/secret.yml,media=cdrom",
+        ",media=cdrom,file=/etc/shadow",
+        "cdrom,media=cdrom",
+        "cdrom",
+    ],
+)
+def test_cd_drives_with_files_of_the_host_or_disks_of_others(value: str) -> None:
+    done = transform_vm(f"ide2: {value}\n", {}, unique=False, trust=False, overrides={})
+    assert (done.text, done.dropped) == ("", [f"ide2: {value}"])
+    kept = transform_vm("ide2: nas:iso/debian.iso,media=cdrom\n", {}, unique=False, trust=False, overrides={})
+    assert (kept.text, kept.dropped) == ("ide2: nas:iso/debian.iso,media=cdrom\n", [])
+
+
+def test_a_restored_drive_names_nothing_but_its_new_volume() -> None:
+    text = "scsi0: volume=local:100/x,file=/dev/sda,media=cdrom,size=1G\n"
+    done = transform_vm(text, VOLUMES, unique=False, trust=False, overrides={})
+    assert done.text == "scsi0: nas:200/vm-200-disk-0.qcow2,media=cdrom,size=32G\n"
+    done = transform_ct("rootfs: x:1,volume=/etc\n", {"rootfs": ("b:2", None)}, unique=False, trust=False, overrides={})
+    assert done.text == "rootfs: b:2\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "#qmdump#map:args:drive-scsi0:local:raw:\n",
+        "#qmdump#map:scsi0:drive-scsi0:local:raw:\n#qmdump#map:scsi0:drive-scsi1:local:raw:\n",
+        "#qmdump#map:scsi0:drive-scsi0:local:raw:\n#qmdump#map:scsi1:drive-scsi0:local:raw:\n",
+    ],
+)
+def test_map_lines_that_would_leave_volumes_without_a_name(lines: str) -> None:
+    with pytest.raises(IntegrityError):
+        disk_map(lines)
+
+
 def test_drives_without_data_are_commented_out_with_a_warning() -> None:
     done = transform_vm(VM, VOLUMES, unique=False, trust=False, overrides={})
     lines = done.text.splitlines()
@@ -168,6 +210,8 @@ def test_container() -> None:
 
 def test_sizes_and_volumes() -> None:
     assert [format_size(size) for size in (32 << 30, 528 << 10, 3 << 20, 1000)] == ["32G", "528K", "3M", "1000"]
-    assert [parse_size(text) for text in ("8G", "528K", "512", "x")] == [8 << 30, 528 << 10, 512, None]
+    assert [parse_size(text) for text in ("8G", "528K", "512", "x", "9" * 400, "²", "8G\n")] == [
+        *(8 << 30, 528 << 10, 512, None, None, None, None)
+    ]
     assert split_volume("file=local:1/x.raw,iothread=1,size=2G") == ("local:1/x.raw", {"iothread": "1", "size": "2G"})
     assert macs_in("net0: virtio=aa:bb:cc:dd:ee:01,bridge=b") == ["AA:BB:CC:DD:EE:01"]

@@ -107,6 +107,13 @@ def test_refusals(host: Host, wanted: dict[str, Any], secret: str | None, reason
     assert not os.path.exists(host.paths.etc)
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "a", "", "a b"])
+def test_a_name_leads_nowhere_else(host: Host, name: str) -> None:
+    for wanted in (None, {"type": "sendmail", "mailto": ["root"]}):
+        with pytest.raises(ConfigError, match="is not the name of a target"):
+            plan_target(host, name, wanted)
+
+
 def test_foreign_sections_survive_and_strays_are_not_lost(host: Host) -> None:
     path = Path(host.paths.notifications_cfg)
     path.parent.mkdir(parents=True)

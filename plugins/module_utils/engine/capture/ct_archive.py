@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ from ..system.files import write_atomic
 from ..system.process import bound, command_env
 from .ct_excludes import write_found
 from .ct_trees import Trees
-from .model import Progress, Sink, Timings
+from .model import Progress, Sink, Timings, Written
 
 
 @dataclass
@@ -46,7 +47,7 @@ class CapturedContainer:
     size: int = 0
     extension: str = field(default="tar", init=False)
 
-    def write_to(self, sink: Sink, progress: Progress) -> dict[str, Any]:
+    def write_to(self, sink: Sink, progress: Progress) -> Written:
         """Write the archive.
 
         :raises GuestError: tar could not read everything; the message has its last lines.
@@ -64,6 +65,7 @@ class CapturedContainer:
             apart=[(f"../{folder}", [name]) for folder, name in self.trees.apart],
             idmaps=self.idmaps,
         )
+        digest = hashlib.sha256()
         with tempfile.TemporaryFile() as errors:
             child = subprocess.Popen(
                 argv,
@@ -76,7 +78,7 @@ class CapturedContainer:
             )
             try:
                 if child.stdout is not None:
-                    pump_fd(child.stdout.fileno(), sink, progress)
+                    pump_fd(child.stdout.fileno(), sink, progress, digest.update)
                 status = child.wait()
             finally:
                 if child.poll() is None:
@@ -92,7 +94,7 @@ class CapturedContainer:
                     hint=idmap_hint(self.idmaps)
                     or "the files named above could not be read; nothing of this archive is kept",
                 )
-        return {}
+        return Written(digests={"tar": digest.hexdigest()})
 
 
 def write_config(guest: LxcGuest, workdir: str) -> list[str]:

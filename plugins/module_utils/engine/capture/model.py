@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, ContextManager, Protocol
+from typing import Any, Callable, ContextManager, Mapping, Protocol
 
 
 @dataclass
@@ -134,6 +134,17 @@ class VolumeStats:
         }
 
 
+@dataclass(frozen=True)
+class Written:
+    """An archive that is written.
+
+    :param volumes: statistics by key; :param digests: SHA-256 of each disk by key, or of a container's ``tar``.
+    """
+
+    volumes: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
 class Captured(Protocol):
     """A guest's state at one instant, readable until the capture's context ends.
 
@@ -151,5 +162,5 @@ class Captured(Protocol):
     @property
     def disks(self) -> list[dict[str, Any]]: ...
 
-    def write_to(self, sink: Sink, progress: Progress) -> dict[str, Any]:
-        """Write the archive; returns statistics per volume."""
+    def write_to(self, sink: Sink, progress: Progress) -> Written:
+        """Write the archive."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Iterator
@@ -47,6 +48,8 @@ class NbdExport:
         self._error = nbd.Error
         self._label = label
         self._workers = workers
+        # Whoever waits for answers must be the only one: another thread would take them, and the wait would not end.
+        self._turn = threading.Lock()
         self._handle: Any = nbd.NBD()
         self._handle.add_meta_context("base:allocation")
         self._handle.set_export_name(name)
@@ -126,7 +129,7 @@ class NbdExport:
 
     def _release(self, offset: int, length: int) -> None:
         """Give a range back. A refusal is of no account: the range is read, and what is lost shows at the next read."""
-        with contextlib.suppress(self._error):
+        with self._turn, contextlib.suppress(self._error):
             for at in range(offset, offset + length, _STATUS_BYTES):
                 self._handle.trim(min(_STATUS_BYTES, offset + length - at), at)
 
@@ -171,7 +174,8 @@ class NbdExport:
     @contextlib.contextmanager
     def _failures(self, what: str) -> Iterator[None]:
         try:
-            yield
+            with self._turn:
+                yield
         except (self._error, OSError) as exc:
             # QEMU answers so when it gave up the snapshot for the guest's sake.
             if getattr(exc, "errno", None) == "EINVAL":

@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 from ..formats.cluster_map import ClusterMapBuilder
+from ..formats.disk_digest import DiskDigest
 from ..formats.vma_layout import CLUSTER, EXTENT_BYTES
 from ..formats.vma_writer import VmaWriter
 from ..guests.model import ResolvedVolume
 from ..settings.guest_config import GuestConfig
 from ..settings.vm_config import Drive
-from .model import Progress, Sink, Timings, VolumeStats
+from .model import Progress, Sink, Timings, VolumeStats, Written
 from .nbd import WORKERS, NbdExport
 
 _LEFT_OUT = ("lock", "parent")
@@ -65,10 +67,9 @@ class CapturedMachine:
     def disks(self) -> list[dict[str, Any]]:
         return [disk.to_dict() for disk in self.captured]
 
-    def write_to(self, sink: Sink, progress: Progress) -> dict[str, Any]:
+    def write_to(self, sink: Sink, progress: Progress) -> Written:
         """Write the archive, disk after disk.
 
-        :returns: statistics per drive key.
         :raises ProtocolError: a disk cannot be read any more, for example because the fleecing image is full.
         """
         index = ClusterMapBuilder()
@@ -77,28 +78,35 @@ class CapturedMachine:
         devices = [(disk.name, disk.size) for disk in self.captured]
         vma = VmaWriter(sink.write, os.urandom(16), int(time.time()), configs, devices, index)
         sink.add_trailer(index.frame)
-        stats = {}
+        stats, digests = {}, {}
         with contextlib.ExitStack() as stack:
             for dev_id, disk in enumerate(self.captured, 1):
                 label = f"{disk.drive.key} of {self.label}"
                 socket, name = disk.socket or self.socket, disk.export or disk.name
                 export = stack.enter_context(NbdExport(socket, name, label, self.workers))
-                stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress).to_dict()
+                digest = DiskDigest(disk.size)
+                stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress, digest).to_dict()
+                digests[disk.drive.key] = digest.value()
         vma.close()
-        return stats
+        return Written(stats, {key: value for key, value in digests.items() if value is not None})
 
 
-def _copy(export: NbdExport, vma: VmaWriter, dev_id: int, disk: CapturedDisk, progress: Progress) -> VolumeStats:
+def _copy(
+    export: NbdExport, vma: VmaWriter, dev_id: int, disk: CapturedDisk, progress: Progress, digest: DiskDigest
+) -> VolumeStats:
     stats = VolumeStats(disk.drive.key, disk.name, disk.size)
-    for offset, length, data in export.read_ahead(_pieces(export), release=export.can_discard):
-        first = offset // CLUSTER
-        if data is None:
-            zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))
-        else:
-            zero = vma.write_clusters(dev_id, first, data)
-            stats.read += length
-        stats.zero += zero
-        progress.add(length, zero)
+    with ThreadPoolExecutor(1, "digest") as beside:
+        for offset, length, data in export.read_ahead(_pieces(export), release=export.can_discard):
+            hashed = beside.submit(digest.add, offset, length, data)
+            first = offset // CLUSTER
+            if data is None:
+                zero = vma.write_zero_clusters(dev_id, first, -(-length // CLUSTER))
+            else:
+                zero = vma.write_clusters(dev_id, first, data)
+                stats.read += length
+            stats.zero += zero
+            hashed.result()
+            progress.add(length, zero)
     return stats
 
 

@@ -19,7 +19,7 @@ from typing import Iterator
 
 from ..errors import IntegrityError
 from .seekable import FRAME_HEAD, skippable_frame
-from .vma_layout import CLUSTER, FULL_MASK
+from .vma_layout import BLOCK, CLUSTER, FULL_MASK, Coverage, Header
 
 MAGIC = 0x184D2A5D
 _HEAD = b"HFCM\x01\0\0\0"
@@ -27,6 +27,7 @@ _RECORD = struct.Struct(">BBHIIQ")
 #: Largest index that is written or read; beyond it the archive goes without.
 MAX_BYTES = 256 * 1024 * 1024
 _MAX_RECORDS = 32 * 1024 * 1024
+_STEP = 1024 * 1024
 
 
 class ClusterMapBuilder:
@@ -64,6 +65,62 @@ class ClusterMapBuilder:
             self._count += 1
 
 
+Record = tuple[int, int, int, int, int]
+"""Device id, first cluster, number of clusters, mask, offset of the payload in the uncompressed archive."""
+
+
+def read_map(frame: bytes) -> Iterator[Record]:
+    """The records of an index in the order of the archive, unpacked piece by piece.
+
+    :raises IntegrityError: the frame is not such an index, or damaged.
+    """
+    magic, length = FRAME_HEAD.unpack_from(frame) if len(frame) >= FRAME_HEAD.size else (0, 0)
+    body = frame[FRAME_HEAD.size :]
+    if magic != MAGIC or length != len(body) or body[: len(_HEAD)] != _HEAD:
+        raise IntegrityError("the cluster map of the archive is damaged: it does not start as one")
+    unpack = zlib.decompressobj()
+    packed, rest, count = body[len(_HEAD) :], b"", 0
+    while not unpack.eof:
+        try:
+            raw = rest + unpack.decompress(packed, _STEP)
+        except zlib.error as exc:
+            raise IntegrityError(f"the cluster map of the archive is damaged: {exc}") from exc
+        packed = unpack.unconsumed_tail
+        whole = len(raw) - len(raw) % _RECORD.size
+        rest = raw[whole:]
+        count += whole // _RECORD.size
+        if count > _MAX_RECORDS or (not whole and not packed and not unpack.eof):
+            raise IntegrityError("the cluster map of the archive is damaged: it is cut short or too large")
+        for dev_id, _zero, mask, first, clusters, offset in _RECORD.iter_unpack(raw[:whole]):
+            yield dev_id, first, clusters, mask, offset
+    if rest:
+        raise IntegrityError("the cluster map of the archive is damaged: it is cut short")
+
+
+def check_map(frame: bytes, header: Header, stream_bytes: int) -> None:
+    """Whether an index has every cluster of every disk once, at a place within the archive.
+
+    :param stream_bytes: of the uncompressed archive.
+    :raises IntegrityError: it has not, or is damaged.
+    """
+    devices = {device.dev_id: device for device in header.devices}
+    seen = Coverage()
+    for dev_id, first, count, mask, offset in read_map(frame):
+        device = devices.get(dev_id)
+        if device is None or not count or first + count > device.clusters:
+            raise IntegrityError(f"the cluster map of the archive names cluster {first} of the unknown device {dev_id}")
+        payload = bin(mask).count("1") * BLOCK * count
+        if not header.header_size <= offset <= stream_bytes - payload:
+            raise IntegrityError(f"the cluster map of the archive has cluster {first} of {device.name} behind its end")
+        twice = seen.add(dev_id, first, count)
+        if twice is not None:
+            raise IntegrityError(f"the cluster map of the archive has cluster {twice} of {device.name} twice")
+    for device in header.devices:
+        gap = seen.first_gap(device.dev_id, device.clusters)
+        if gap is not None:
+            raise IntegrityError(f"the cluster map of the archive lacks cluster {gap} of {device.name}")
+
+
 class ClusterMap:
     """A parsed index.
 
@@ -71,21 +128,7 @@ class ClusterMap:
     """
 
     def __init__(self, frame: bytes) -> None:
-        magic, length = FRAME_HEAD.unpack_from(frame) if len(frame) >= FRAME_HEAD.size else (0, 0)
-        body = frame[FRAME_HEAD.size :]
-        if magic != MAGIC or length != len(body) or body[: len(_HEAD)] != _HEAD:
-            raise IntegrityError("the cluster map of the archive is damaged: it does not start as one")
-        unpack = zlib.decompressobj()
-        try:
-            raw = unpack.decompress(body[len(_HEAD) :], _MAX_RECORDS * _RECORD.size)
-        except zlib.error as exc:
-            raise IntegrityError(f"the cluster map of the archive is damaged: {exc}") from exc
-        if not unpack.eof or len(raw) % _RECORD.size:
-            raise IntegrityError("the cluster map of the archive is damaged: it is cut short or too large")
-        self._runs = sorted(
-            (dev_id, first, count, mask, offset)
-            for dev_id, _zero, mask, first, count, offset in _RECORD.iter_unpack(raw)
-        )
+        self._runs = sorted(read_map(frame))
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int, int]]:
         """``(dev_id, first cluster, count, mask, offset)`` by device and cluster."""

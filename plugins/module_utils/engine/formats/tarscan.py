@@ -10,18 +10,23 @@ is checked here is what tar would make. Anything unclear is refused.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Iterator
 
 from ..errors import IntegrityError
+from .tarsparse import BLOCK, OldMap, PaxMap, blocks
 
-BLOCK = 512
 #: Longest pax header or long name taken into memory; real ones hold a path and a few extended attributes.
 MAX_META = 4 * 1024 * 1024
 #: Largest configuration file taken into memory.
 MAX_CONFIG = 1024 * 1024
 _ZERO = bytes(BLOCK)
 _REGULAR = (b"0", b"\0", b"7", b"S")
+_KINDS = frozenset(b"01234567SMVN\0")
+"""Types of members that are known here; the guard refuses some of them."""
+_NUMBER = re.compile(rb" *([0-7]+)[ \0]*")
+_SPARSE = (b"GNU.sparse.major", b"GNU.sparse.minor", b"GNU.sparse.name", b"GNU.sparse.realsize")
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class TarScanner:
         self._long_name: bytes | None = None
         self._long_link: bytes | None = None
         self._pax: dict[bytes, bytes] = {}
-        self._pending: Member | None = None
+        self._pending: tuple[Member, OldMap] | None = None
+        self._map: PaxMap | None = None
         self._zeros = 0
         self.offset = 0
         self.ended = False
@@ -67,7 +73,7 @@ class TarScanner:
         """
         view = memoryview(part)
         while view and not self.ended:
-            if self._skip:
+            if self._skip and self._map is None:
                 step = min(self._skip, len(view))
                 self._skip -= step
             elif self._meta_left:
@@ -83,9 +89,22 @@ class TarScanner:
             view = view[step:]
             if len(self._head) == BLOCK:
                 head, self._head = bytes(self._head), bytearray()
-                member = self._take_head(head)
+                try:
+                    member = self._take_head(head)
+                except ValueError as exc:
+                    raise self._fail(str(exc)) from exc
                 if member is not None:
                     yield member, view
+
+    @property
+    def ahead(self) -> int:
+        """Bytes of a member's content that come next."""
+        return self._skip
+
+    def passed(self, count: int) -> None:
+        """``count`` bytes of that content were passed over instead of being fed."""
+        self._skip -= count
+        self.offset += count
 
     def finish(self) -> None:
         """The stream is over.
@@ -100,9 +119,12 @@ class TarScanner:
 
     def _take_head(self, head: bytes) -> Member | None:
         if self._pending is not None:
-            # An extension block of an old GNU sparse header; its last byte but seven says whether another follows.
-            member, more = self._pending, head[504]
-            return self._start_data(member, bool(more))
+            member, old = self._pending
+            old.extend(head)
+            return self._start_old(member, old)
+        if self._map is not None:
+            self._take_map(self._map, head)
+            return None
         if head == _ZERO:
             self._zeros += 1
             self.ended = self._zeros == 2
@@ -115,12 +137,18 @@ class TarScanner:
         if kind in (b"L", b"K", b"x", b"g"):
             if size > MAX_META:
                 raise self._fail(f"a header of {size} bytes")
+            if (kind == b"L" and self._long_name is not None) or (kind == b"K" and self._long_link is not None):
+                raise self._fail("a member with two names")
+            if kind == b"x" and self._pax:
+                raise self._fail("a member with two headers")
             self._meta, self._meta_kind = bytearray(), kind
-            self._meta_left = -(-size // BLOCK) * BLOCK
+            self._meta_left = blocks(size) * BLOCK
             self._meta_size = size
             if not size:
                 self._take_meta()
             return None
+        if kind[0] not in _KINDS:
+            raise self._fail(f"a member of the unknown type {kind!r}")
         return self._take_member(head, kind, size)
 
     def _take_member(self, head: bytes, kind: bytes, size: int) -> Member | None:
@@ -146,16 +174,39 @@ class TarScanner:
             size = 0 if kind != b"1" else size
         if kind == b"1" and size:
             raise self._fail("a hard link with data")
+        if name.endswith(b"/") and size:
+            # tar makes a folder of it, and takes its data for headers when there is such a folder already.
+            raise self._fail("a folder with data")
         member = Member(name, kind, link, size, self.offset - BLOCK)
-        return self._start_data(member, kind == b"S" and bool(head[482]))
+        if kind == b"S":
+            return self._start_old(member, OldMap(head))
+        self._skip = blocks(size) * BLOCK
+        if any(key in _SPARSE for key in pax):
+            version = pax.get(b"GNU.sparse.major"), pax.get(b"GNU.sparse.minor")
+            if version != (b"1", b"0") or kind not in _REGULAR or head[257:263] != b"ustar\0":
+                raise self._fail("a sparse file of an unknown form")
+            self._map = PaxMap()
+        return member
 
-    def _start_data(self, member: Member, extended: bool) -> Member | None:
-        if extended:
-            self._pending = member
+    def _start_old(self, member: Member, old: OldMap) -> Member | None:
+        """Its data follows the last block of the map."""
+        if old.more:
+            self._pending = member, old
             return None
         self._pending = None
-        self._skip = -(-member.size // BLOCK) * BLOCK
+        if old.data != blocks(member.size):
+            raise self._fail("a sparse file whose map does not fit its size")
+        self._skip = old.data * BLOCK
         return member
+
+    def _take_map(self, sparse: PaxMap, block: bytes) -> None:
+        """The first blocks of a sparse file's data; what remains of it is skipped."""
+        sparse.take(block)
+        self._skip -= BLOCK
+        if sparse.done:
+            self._map = None
+        if self._skip < 0 or (sparse.done and sparse.data * BLOCK != self._skip):
+            raise self._fail("a sparse file whose map does not fit its size")
 
     def _take_meta(self) -> None:
         data, kind = bytes(self._meta[: self._meta_size]), self._meta_kind
@@ -182,6 +233,8 @@ class TarScanner:
                 raise self._fail("a pax header that cannot be understood")
             if key in (b"path", b"linkpath", b"GNU.sparse.name") and b"\0" in value:
                 raise self._fail("a name with a NUL in it")
+            if key.startswith(b"GNU.") and key not in _SPARSE:
+                raise self._fail(f"a header with the obsolete key {key.decode('utf-8', 'backslashreplace')}")
             yield key, value
             at = end
 
@@ -191,10 +244,10 @@ class TarScanner:
             if field[0] & 0x40 or value >= 1 << 62:
                 raise self._fail(f"a {what} that is negative or too large")
             return value
-        digits = field.strip(b" \0")
-        if digits.strip(b"01234567"):
+        digits = _NUMBER.fullmatch(field)
+        if digits is None:
             raise self._fail(f"a {what} that is no number")
-        return int(digits or b"0", 8)
+        return int(digits[1], 8)
 
 
 def _string(field: bytes) -> bytes:

@@ -10,11 +10,12 @@ front of each blob, which is little endian. Sizes are bytes unless a name says c
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Union
+
+from ..errors import IntegrityError
 
 BLOCK = 4096
 CLUSTER = 65536
@@ -59,6 +60,11 @@ _EACH_SLOT = sum(1 << 64 * place for place in range(EXTENT_SLOTS_USED))
 _SLOT_STEPS = sum(step << 64 * place for place, step in enumerate(reversed(range(EXTENT_SLOTS_USED))))
 
 Buffer = Union[bytes, bytearray, memoryview]
+
+_PIECE = 4096
+_FULL = (1 << _PIECE) - 1
+#: Half a KiB each. So many are a disk of 100 TiB that was written all over in another order than that of its clusters.
+MAX_SCATTERED = 400_000
 
 
 @dataclass(frozen=True)
@@ -127,35 +133,47 @@ def mask_ranges(mask: int) -> list[tuple[int, int]]:
 
 
 class Coverage:
-    """Which numbers of ``0..n-1`` were seen, as sorted, merged ranges: small for any archive that people make."""
+    """Which clusters of each device were seen.
+
+    What is complete takes next to no room. What is scattered takes a bit for each cluster around it; an archive that
+    wants more than :data:`MAX_SCATTERED` such pieces is refused instead of filling memory.
+    """
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._pieces: dict[tuple[int, int], int] = {}
+        self._scattered = 0
 
-    def add(self, first: int, count: int) -> int | None:
-        """Mark ``count`` numbers from ``first``; returns one that was marked before, or ``None`` if all is well."""
+    def add(self, dev_id: int, first: int, count: int) -> int | None:
+        """Mark ``count`` clusters from ``first``; returns one that was marked before, or ``None`` if all is well.
+
+        :raises IntegrityError: the clusters are scattered over too many places.
+        """
         end = first + count
-        at = bisect.bisect_right(self._starts, first)
-        if at and self._ends[at - 1] > first:
-            return first
-        if at < len(self._starts) and self._starts[at] < end:
-            return self._starts[at]
-        joins_left = at > 0 and self._ends[at - 1] == first
-        joins_right = at < len(self._starts) and self._starts[at] == end
-        if joins_left and joins_right:
-            self._ends[at - 1] = self._ends[at]
-            del self._starts[at], self._ends[at]
-        elif joins_left:
-            self._ends[at - 1] = end
-        elif joins_right:
-            self._starts[at] = first
-        else:
-            self._starts.insert(at, first)
-            self._ends.insert(at, end)
+        while first < end:
+            piece, at = divmod(first, _PIECE)
+            take = min(end - first, _PIECE - at)
+            bits = _FULL if take == _PIECE else (1 << take) - 1 << at
+            before = self._pieces.get((dev_id, piece), 0)
+            if before & bits:
+                return piece * _PIECE + _lowest(before & bits)
+            now = before | bits
+            self._scattered += (now != _FULL) - (before > 0)
+            if self._scattered > MAX_SCATTERED:
+                raise IntegrityError("the clusters of the archive are scattered over too many places")
+            self._pieces[dev_id, piece] = _FULL if now == _FULL else now
+            first += take
         return None
 
-    def first_gap(self, total: int) -> int | None:
-        """The lowest number below ``total`` that was never marked, or ``None``."""
-        covered = self._ends[0] if self._starts and self._starts[0] == 0 else 0
-        return covered if covered < total else None
+    def first_gap(self, dev_id: int, total: int) -> int | None:
+        """The lowest cluster below ``total`` that was never marked, or ``None``."""
+        for piece in range(-(-total // _PIECE)):
+            bits = self._pieces.get((dev_id, piece), 0)
+            if bits != _FULL:
+                gap = piece * _PIECE + _lowest(~bits)
+                return gap if gap < total else None
+        return None
+
+
+def _lowest(bits: int) -> int:
+    """Place of the lowest bit that is set."""
+    return (bits & -bits).bit_length() - 1

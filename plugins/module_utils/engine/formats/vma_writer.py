@@ -96,7 +96,7 @@ class VmaWriter:
         for device in self.devices:
             if device.size <= 0 or device.size % 512 or device.clusters > vma.MAX_CLUSTERS:
                 raise UsageError(f"cannot archive {device.name} of {device.size} bytes: not a size that VMA can hold")
-        self._seen = {device.dev_id: Coverage() for device in self.devices}
+        self._seen = Coverage()
         self._header: bytes | None = encode_header(uuid, ctime, configs, self.devices)
         self._offset = 0
         self._slots = bytearray()
@@ -141,7 +141,7 @@ class VmaWriter:
         :raises IntegrityError: a device has clusters that were never written.
         """
         for device in self.devices:
-            gap = self._seen[device.dev_id].first_gap(device.clusters)
+            gap = self._seen.first_gap(device.dev_id, device.clusters)
             if gap is not None and device.name != vma.VMSTATE:
                 raise IntegrityError(f"the archive of {device.name} is incomplete: cluster {gap} was never written")
         if self._used or self._header is not None:
@@ -155,9 +155,9 @@ class VmaWriter:
     def _mark(self, device: Device, first: int, count: int) -> None:
         if first < 0 or first + count > (vma.MAX_CLUSTERS if device.name == vma.VMSTATE else device.clusters):
             raise IntegrityError(f"{device.name}: cluster {first + count - 1} lies beyond the disk's end")
-        if device.name == vma.VMSTATE and (self._seen[device.dev_id].first_gap(first + 1) != first):
+        if device.name == vma.VMSTATE and (self._seen.first_gap(device.dev_id, first + 1) != first):
             raise IntegrityError(f"{device.name}: cluster {first} is out of order")
-        twice = self._seen[device.dev_id].add(first, count) if count else None
+        twice = self._seen.add(device.dev_id, first, count) if count else None
         if twice is not None:
             raise IntegrityError(f"{device.name}: cluster {twice} was written twice")
 

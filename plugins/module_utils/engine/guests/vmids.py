@@ -54,7 +54,7 @@ def placeholder(kind: str, name: str, where: str) -> GuestInfo:
 
 
 def _choose(identity: str, taken: set[int]) -> int:
-    number = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") % _COUNT
+    number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:8], "big") % _COUNT
     while _FIRST + number in taken:
         number = (number + 1) % _COUNT
     return _FIRST + number

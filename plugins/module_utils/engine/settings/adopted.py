@@ -109,7 +109,7 @@ def _load(text: str, source: str) -> Mapping[str, Any]:
         load, errors, hint = yaml.safe_load, (yaml.YAMLError,), ""
     try:
         data = load(text)
-    except errors as exc:
+    except (*errors, RecursionError) as exc:
         raise ConfigError(f"cannot understand {source}: {exc}", hint=hint) from exc
     if not isinstance(data, Mapping):
         raise ConfigError(f"{source}: this is not a mapping of settings")

@@ -43,6 +43,8 @@ _INNER = ("log", "script", "downscript", "backend", "seclabel", "listen", "gl")
 _NOT_WORTH_TELLING = ("resource", "seclabel", "emulator", "listen", "gl")
 """What libvirt fills in by itself."""
 _FIRMWARE = "/usr/share/"
+_RANDOM = ("", "/dev/random", "/dev/urandom", "/dev/hwrng")
+"""What random numbers may come from; libvirt would read any other file, too."""
 OVERRIDES = ("cores", "memory", "name")
 
 
@@ -153,7 +155,8 @@ def _reaches_host(element: ET.Element) -> bool:
     if element.tag in _BACKENDS:
         backend = element.find("backend")
         chosen = None if backend is None else backend.get("type" if element.tag == "tpm" else "model")
-        return chosen not in _BACKENDS[element.tag]
+        source = "" if backend is None else (backend.text or "").strip()
+        return chosen not in _BACKENDS[element.tag] or (element.tag == "rng" and source not in _RANDOM)
     types = _DEVICES.get(element.tag)
     return types is None or (types != _ANY and element.get("type") not in types)
 
@@ -212,7 +215,7 @@ def _apply(root: ET.Element, overrides: Mapping[str, object]) -> None:
             )
         if key == "name":
             continue
-        if not str(value).isdigit() or int(str(value)) < 1:
+        if not re.fullmatch(r"0*[1-9][0-9]{0,11}", str(value)):
             raise UsageError(f"cannot override {key!r}: {value!r} is not a number")
         if key == "memory":
             for tag in ("memory", "currentMemory"):

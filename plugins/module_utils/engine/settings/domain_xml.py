@@ -98,10 +98,14 @@ def parse_domain(text: str) -> Domain:
         raise ConfigError(f"this is not a domain's XML: {exc}") from exc
     if root.tag != "domain":
         raise ConfigError(f"this is not a domain's XML: its element is <{root.tag}>")
+    for tag in ("devices", "os"):
+        # libvirt takes them all together; who looks at the first alone would overlook the others.
+        if len(root.findall(tag)) > 1:
+            raise ConfigError(f"this is not a domain's XML: it has several elements <{tag}>")
     own = root.find(f"metadata/{{{NAMESPACE}}}guest")
     ours = {} if own is None else own.attrib
     vmid = ours.get("vmid", "0")
-    if not re.fullmatch(r"0|[1-9]\d{2,8}", vmid):
+    if not re.fullmatch(r"0|[1-9][0-9]{2,8}", vmid):
         raise ConfigError(f"domain {root.findtext('name')!r}: the vmid {vmid!r} in its metadata is no guest id")
     channel = root.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
     nvram = root.find("os/nvram")
@@ -128,7 +132,7 @@ def domain_text(root: ET.Element) -> str:
 
 def mebibytes(element: ET.Element | None) -> int:
     """Content of an element with a unit, in MiB; 0 without one."""
-    if element is None or not (element.text or "").strip().isdigit():
+    if element is None or not re.fullmatch(r"[0-9]{1,18}", (element.text or "").strip()):
         return 0
     return int(element.text or 0) * _UNITS.get(element.get("unit", "KiB"), 1024) // (1 << 20)
 

@@ -99,16 +99,21 @@ def parse_notifications_cfg(text: str, source: str = "notifications.cfg") -> Not
     return NotificationsFile(targets, broken, tuple(sections), tuple(findings))
 
 
+def check_target_name(name: str) -> None:
+    """:raises ConfigError: no target can have this name, which is also that of a file."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is not the name of a target",
+            hint="at least two characters: a letter, then letters, digits, '_', '.', '-'",
+        )
+
+
 def target_from_section(section: Section) -> Target:
     """Understand one section.
 
     :raises ConfigError: it is no target; a wrong value is not replaced by a default, which might tell somebody else.
     """
-    if not _NAME.fullmatch(section.id):
-        raise ConfigError(
-            f"{section.id!r} is not the name of a target",
-            hint="at least two characters: a letter, then letters, digits, '_', '.', '-'",
-        )
+    check_target_name(section.id)
     values, repeated = section.single(arrays=["header", "mailto"])
     if repeated:
         raise ConfigError(f"{repeated[0]!r} is given twice")

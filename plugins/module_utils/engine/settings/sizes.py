@@ -19,7 +19,7 @@ def format_size(size: int) -> str:
 
 def parse_size(text: str) -> int | None:
     """Bytes of a config's size (``8G``), ``None`` when it is not one."""
-    match = re.match(r"^(\d+(?:\.\d+)?)([KMGT]?)$", text)
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)([KMGT]?)", text)
     if match is None:
         return None
     return int(float(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[match[2]])

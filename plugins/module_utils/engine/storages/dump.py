@@ -4,8 +4,9 @@
 
 """A folder of archives in the layout of Proxmox VE's ``dump`` folder, with the companions of each archive.
 
-Beside ``vzdump-qemu-100-2026_03_10-02_00_00.vma.zst`` stand ``….vma.zst.notes``, ``….vma.zst.protected`` and, without
-the archive's extension, ``….log``. An archive that is being written ends in ``.dat`` and is never listed.
+Beside ``vzdump-qemu-100-2026_03_10-02_00_00.vma.zst`` stand ``….vma.zst.notes``, ``….vma.zst.protected``, our own
+``….vma.zst.record`` (see :mod:`..settings.archive_record`) and, without the archive's extension, ``….log``. An archive
+that is being written ends in ``.dat`` and is never listed.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import contextlib
 import os
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
-from ..errors import StorageError, UsageError
+from ..errors import ConfigError, StorageError, UsageError
 from ..rules.names import ArchiveName, KnownName, parse_name
-from ..system.files import fsync_dir, read_text, write_atomic
+from ..settings.archive_record import MAX_BYTES, ArchiveRecord, parse_record, write_record
+from ..system.files import create_anew, fsync_dir, read_small, remove_temporaries, write_atomic
 from ..system.undo import UndoStack
 from .mounts import mount_table, space
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
 
+MAX_NOTES = 1 << 20
+"""Bytes of notes that are read."""
 PARTIAL = "storage.partial"
 """Undo kind: a partial archive and the companions that were written ahead of it."""
 
@@ -54,11 +58,12 @@ class Archive:
     notes: str
     protected: bool
     log: str | None
+    record: ArchiveRecord = field(default_factory=ArchiveRecord)
 
     @property
     def good(self) -> bool:
-        """Whether a guest could be restored from it, as far as a look tells: crashes of storages leave empty files."""
-        return self.size > 0
+        """Whether a guest could be restored from it, as far as is known: crashes of storages leave empty files."""
+        return self.size > 0 and not self.record.damaged
 
 
 class DumpFolder:
@@ -145,12 +150,20 @@ class DumpFolder:
         return partial, token
 
     def commit(
-        self, name: ArchiveName, undo: UndoStack, token: int, *, notes: str = "", protected: bool = False
+        self,
+        name: ArchiveName,
+        undo: UndoStack,
+        token: int,
+        *,
+        notes: str = "",
+        protected: bool = False,
+        digests: Mapping[str, str] | None = None,
     ) -> Archive:
         """Make a complete partial file appear as archive, together with its companions.
 
-        Notes and protection are written before the archive gets its name, so that it never exists without them.
+        They are written before the archive gets its name, so that it never exists without them.
 
+        :param digests: of its content, for its record.
         :raises StorageError: the name is taken, or the file system refused; nothing appears then.
         """
         partial, final = self.partial_path(name), self.final_path(name)
@@ -160,6 +173,9 @@ class DumpFolder:
                 _write_companion(final + ".notes", notes)
             if protected:
                 _write_companion(final + ".protected", "")
+            if digests:
+                record = ArchiveRecord(os.path.getsize(partial), digests)
+                _write_companion(final + ".record", write_record(record))
             _publish(partial, final)
             fsync_dir(self.path)
         except FileExistsError as exc:
@@ -170,7 +186,7 @@ class DumpFolder:
         return self.find(name.filename)
 
     def remove(self, archive: Archive) -> None:
-        """Remove an archive, its notes and its log.
+        """Remove an archive, its notes, its record and its log.
 
         :raises StorageError: it is protected, or cannot be removed.
         """
@@ -181,7 +197,7 @@ class DumpFolder:
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(archive.path)
-            companions = [archive.path + ".notes"]
+            companions = [archive.path + ".notes", archive.path + ".record"]
             if archive.name is not None:
                 companions.append(self.log_path(archive.name))
             for companion in companions:
@@ -202,6 +218,19 @@ class DumpFolder:
                     os.unlink(path)
         except OSError as exc:
             raise StorageError(f"cannot change the notes of {archive.volid}: {exc.strerror}") from exc
+
+    def set_record(self, archive: Archive, record: ArchiveRecord) -> None:
+        """Replace the record of an archive; does nothing when the archive is gone.
+
+        :raises StorageError: it cannot be written.
+        """
+        path = archive.path + ".record"
+        try:
+            if os.path.exists(archive.path):
+                remove_temporaries(path)
+                write_atomic(path, write_record(record))
+        except OSError as exc:
+            raise StorageError(f"cannot write the record of {archive.volid}: {exc.strerror}") from exc
 
     def set_protected(self, archive: Archive, protected: bool) -> None:
         """Protect an archive from removal, or take the protection away.
@@ -239,7 +268,8 @@ class DumpFolder:
         """
         _check_mounted(self._point, self.storage)
         target = self.log_path(name)
-        shutil.copyfile(source, target)
+        with open(source, "rb") as log, os.fdopen(create_anew(target, 0o640), "wb") as copy:
+            shutil.copyfileobj(log, copy)
         return target
 
     def _look(self, filename: str) -> Archive | None:
@@ -266,9 +296,10 @@ class DumpFolder:
             time=name.time if name is not None else status.st_ctime,
             size=status.st_size,
             format=listed[1],
-            notes=read_text(path + ".notes") or "",
+            notes=read_small(path + ".notes", MAX_NOTES) or "",
             protected=os.path.lexists(path + ".protected"),
             log=log if log is not None and os.path.exists(log) else None,
+            record=_read_record(path + ".record"),
         )
 
 
@@ -281,7 +312,7 @@ def undo_partial(data: Mapping[str, Any]) -> None:
     final = str(data["final"])
     doomed = [str(data["partial"])]
     if not os.path.lexists(final):
-        doomed += [final + ".notes", final + ".protected"]
+        doomed += [final + ".notes", final + ".protected", final + ".record"]
     for path in doomed:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -310,6 +341,17 @@ def _known_name(filename: str) -> KnownName | None:
     return replace(known, kind="lxc") if known.kind == "openvz" else known
 
 
+def _read_record(path: str) -> ArchiveRecord:
+    """The record of an archive; an empty one when there is none."""
+    try:
+        text = read_small(path, MAX_BYTES)
+        return ArchiveRecord() if text is None else parse_record(text)
+    except OSError as exc:
+        return ArchiveRecord(problem=f"the archive's record cannot be read: {exc.strerror}")
+    except ConfigError as exc:
+        return ArchiveRecord(problem=exc.message)
+
+
 def _sync(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -320,8 +362,7 @@ def _sync(path: str) -> None:
 
 def _write_companion(path: str, text: str) -> None:
     """Nobody looks at it before the archive has its name, and the undo entry knows it: no temporary file is needed."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
+    with os.fdopen(create_anew(path, 0o644), "w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Protocol
 
 from .children import pipe_size
@@ -25,23 +26,33 @@ class Reader(Protocol):
     def readinto(self, buffer: bytearray) -> int: ...
 
 
-def pump_fd(fd: int, sink: Writer, progress: Counter | None = None) -> int:
+def pump_fd(
+    fd: int,
+    sink: Writer,
+    progress: Counter | None = None,
+    inspect: Callable[[memoryview], None] | None = None,
+) -> int:
     """Copy what a program writes (``fd`` is our end of its standard output) into a sink, until it closes the pipe.
 
+    :param inspect: sees each part, too.
     :returns: bytes copied.
     """
     pipe_size(fd, CHUNK)
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
     total = 0
-    while True:
-        got = os.readv(fd, [buffer])
-        if not got:
-            return total
-        sink.write(view[:got])
-        total += got
-        if progress is not None:
-            progress.add(got)
+    with ThreadPoolExecutor(1, "inspect") as beside:
+        while True:
+            got = os.readv(fd, [buffer])
+            if not got:
+                return total
+            inspected = None if inspect is None else beside.submit(inspect, view[:got])
+            sink.write(view[:got])
+            if inspected is not None:
+                inspected.result()
+            total += got
+            if progress is not None:
+                progress.add(got)
 
 
 def feed(

@@ -10,6 +10,7 @@ programs, which check the data's own checksums.
 
 from __future__ import annotations
 
+import abc
 import os
 import subprocess
 from collections import deque
@@ -28,7 +29,7 @@ from .zstd import WrongTable, frame_decompressor
 Writable = Union[bytearray, memoryview]
 
 
-class Source:
+class Source(abc.ABC):
     """An archive's uncompressed bytes from first to last; a context manager."""
 
     def __init__(self, fd: int, path: str, bwlimit_kib: int) -> None:
@@ -64,6 +65,16 @@ class Source:
         got = self.readinto(buffer)
         return bytes(buffer[:got]) if got < size else bytes(buffer)
 
+    def skip(self, size: int) -> int:
+        """Pass over the next ``size`` bytes, without reading them where that is possible; fewer only at the end."""
+        done = 0
+        while done < size:
+            got = len(self.read(min(CHUNK, size - done)))
+            if not got:
+                break
+            done += got
+        return done
+
     def close(self) -> None:
         """Let go of the file; what was not read is not checked."""
         if not self._closed:
@@ -79,12 +90,24 @@ class Source:
     ) -> None:
         self.close()
 
+    @abc.abstractmethod
     def _some(self, view: memoryview) -> int:
-        """Read some bytes; 0 at the end. This one serves archives without compression."""
-        return os.readv(self._fd, [view])
+        """Read some bytes; 0 at the end."""
 
-    def _release(self) -> None:
-        pass
+    def _release(self) -> None:  # noqa: B027
+        """Stop helpers, where there are any."""
+
+
+class PlainSource(Source):
+    """An archive without compression."""
+
+    def skip(self, size: int) -> int:
+        step = max(0, min(size, os.fstat(self._fd).st_size - self.position))
+        self.position = os.lseek(self._fd, step, os.SEEK_CUR)
+        return step
+
+    def _some(self, view: memoryview) -> int:
+        return os.readv(self._fd, [view])
 
 
 class FrameSource(Source):
@@ -152,6 +175,8 @@ class FrameSource(Source):
             if frame.length or skippable != frame.size:
                 raise WrongTable(f"{what} holds no data, but the seek table says {frame.length} bytes")
             return b""
+        if frame.size > seekable.MAX_FRAME_BYTES:
+            raise WrongTable(f"{what} has {frame.size} bytes, more than {seekable.MAX_FRAME_BYTES}")
         data = os.pread(self._fd, frame.size, frame.offset)
         if len(data) != frame.size:
             raise IntegrityError(f"{what} is cut short: {len(data)} of {frame.size} bytes")
@@ -186,17 +211,26 @@ class ChildSource(Source):
         self._child.kill()
 
 
-def read_seek_table(fd: int) -> SeekTable | None:
-    """The seek table of an open zstd archive; ``None`` if it has none that fits the file."""
+def seek_table(fd: int) -> SeekTable | None:
+    """The seek table of an open zstd archive; ``None`` if it has none.
+
+    :raises IntegrityError: it has one that is damaged.
+    """
     size = os.fstat(fd).st_size
     footer = os.pread(fd, seekable.FOOTER.size, max(0, size - seekable.FOOTER.size))
     length = seekable.table_size(footer)
-    if length is None or length > size:
+    if length is None:
         return None
+    if length > size:
+        raise IntegrityError("the seek table at the end of the archive is damaged: it is larger than the file")
+    return seekable.parse_table(os.pread(fd, length, size - length), size)
+
+
+def _seek_table_or_none(fd: int) -> SeekTable | None:
+    """Without a good table the frames are complete; read as a stream, everything in them is still checked."""
     try:
-        return seekable.parse_table(os.pread(fd, length, size - length), size)
+        return seek_table(fd)
     except IntegrityError:
-        # The frames are complete without it; read as a stream, everything in them is still checked.
         return None
 
 
@@ -214,12 +248,12 @@ def open_source(path: str, bwlimit_kib: int = 0) -> Source:
     try:
         suffix = os.path.splitext(path)[1][1:]
         if suffix == "zst":
-            table = read_seek_table(fd)
+            table = _seek_table_or_none(fd)
             if table is not None:
                 return FrameSource(fd, path, bwlimit_kib, table)
         if suffix in ("zst", "gz", "lzo"):
             return ChildSource(fd, path, bwlimit_kib, suffix)
-        return Source(fd, path, bwlimit_kib)
+        return PlainSource(fd, path, bwlimit_kib)
     except BaseException:
         os.close(fd)
         raise

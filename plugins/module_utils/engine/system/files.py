@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 
 
@@ -54,6 +56,29 @@ def remove_temporaries(path: str) -> None:
 
 def _temporary_prefix(path: str) -> str:
     return f".holdfast-{os.path.basename(path)}-"
+
+
+def create_anew(path: str, mode: int) -> int:
+    """A descriptor for writing a new file in a folder that others can write to, too.
+
+    What has the name already, a link or a pipe perhaps, is removed and never followed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def read_small(path: str, limit: int) -> str | None:
+    """The beginning of a file in such a folder, as :func:`read_text`; ``None`` also for what is no regular file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    with os.fdopen(fd, "rb") as stream:
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        return stream.read(limit).decode("utf-8", "surrogateescape") if regular else None
 
 
 def read_text(path: str) -> str | None:

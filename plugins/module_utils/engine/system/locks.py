@@ -49,8 +49,10 @@ def hold(path: str, owner: str, *, wait: float = 0) -> Iterator[None]:
     :raises LockError: somebody else holds it after that time; the message names the owner.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    # Whoever can open the file can lock it, so nobody else may.
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        os.fchmod(fd, 0o600)
         _acquire(fd, path, wait)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(identity(owner)).encode(), 0)

@@ -9,6 +9,14 @@ from __future__ import annotations
 from typing import Protocol
 
 
+def printable(text: str) -> str:
+    """The text with what terminals would obey escaped; names and notes may come from whoever can write archives."""
+    if text.isprintable():
+        return text
+    shown = (char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text)
+    return "".join(shown)
+
+
 class Reporter(Protocol):
     """Receives log lines and progress. Called from one thread at a time."""
 

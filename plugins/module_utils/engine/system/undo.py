@@ -12,6 +12,7 @@ the step.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import Any, Callable, Mapping
@@ -42,14 +43,15 @@ class UndoStack:
             for line in stream:
                 try:
                     entry = json.loads(line)
-                except ValueError:
+                    token = int(entry["token"])
+                    opened = None if entry.get("done") else (str(entry["kind"]), dict(entry["data"]))
+                except (ValueError, TypeError, KeyError, AttributeError):
                     continue
-                token = int(entry["token"])
                 stack._next = max(stack._next, token + 1)
-                if entry.get("done"):
+                if opened is None:
                     stack._open.pop(token, None)
                 else:
-                    stack._open[token] = (str(entry["kind"]), dict(entry["data"]))
+                    stack._open[token] = opened
         return stack
 
     @property
@@ -97,6 +99,9 @@ class UndoStack:
                 self.undo(token)
             except (HoldfastError, OSError) as exc:
                 problems.append(f"{kind}: {exc}")
+            except (KeyError, TypeError, ValueError) as exc:
+                # An entry of another version must not keep all later runs from beginning.
+                problems.append(f"{kind}: its entry cannot be understood: {exc!r}")
         if not problems and self._path is not None and os.path.exists(self._path):
             os.unlink(self._path)
         return problems
@@ -105,7 +110,14 @@ class UndoStack:
         if self._path is None:
             return
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        with open(self._path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        with open(self._path, "ab", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            try:
+                line = json.dumps(entry).encode() + b"\n"
+                if stream.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+                os.fsync(stream.fileno())
+            except OSError:
+                # Half a line would spoil the next one.
+                os.ftruncate(stream.fileno(), size)
+                raise

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +46,16 @@ class ArchiveEntry:
             "notes": self.archive.notes,
             "protected": self.archive.protected,
             "log": self.archive.log,
+            "verified": verified_dict(self.archive),
         }
+
+
+def verified_dict(archive: Archive) -> dict[str, Any] | None:
+    """What the last verification said of an archive; ``None`` when there was none."""
+    last = archive.record.last
+    if last is None:
+        return None
+    return {"state": last.state, "level": last.level, **instant("time", last.time), "causes": list(last.causes)}
 
 
 def list_archives(host: Host, wanted: ArchiveFilter) -> list[ArchiveEntry]:
@@ -171,7 +181,7 @@ def _by_path(path: str) -> Archive:
 
 def _latest(host: Host, storage: Storage, guest: str) -> Archive:
     archives = [archive for archive in storage.archives.list_archives() if archive.name is not None]
-    if guest.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", guest):
         found = [archive for archive in archives if archive.vmid == int(guest)]
     else:
         refs = [ref for ref in _refs(host) if ref.name == guest]

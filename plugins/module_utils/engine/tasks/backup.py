@@ -57,9 +57,9 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
     :raises HookError: the hook script refused the run as a whole, ``result`` tells what was done before.
     :raises Interrupted: a signal stopped the run; everything was undone, ``result`` tells what was done before.
     """
-    with followed_up(host, request, report) as result:
+    log = RunLog(report)
+    with followed_up(host, request, log) as result:
         heal(host, report)
-        log = RunLog(report)
         with RunHooks(log) as hooks:
             prepared = prepare(host, request, hooks.init)
             for warning in prepared.warnings:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
 
 from ..capture.model import Captured, CaptureOptions, FleecingPlace
 from ..capture.registry import open_capture
@@ -187,7 +187,9 @@ def _write(
         bwlimit_kib=settings.bwlimit,
         on_written=progress.set_written,
     ) as sink:
-        outcome.disks = _merge_stats(captured.disks, captured.write_to(sink, progress))
+        written = captured.write_to(sink, progress)
+    outcome.disks = _merge_stats(captured.disks, written.volumes)
+    outcome.digests = dict(written.digests)
     progress.finish()
     took = max(time.monotonic() - began, 0.001)
     outcome.size = outcome.size or progress.done
@@ -199,7 +201,7 @@ def _write(
         log.info("adding notes to the backup")
     if settings.protected:
         log.info("marking the backup as protected")
-    archive = folder.commit(name, undo, token, notes=notes, protected=settings.protected)
+    archive = folder.commit(name, undo, token, notes=notes, protected=settings.protected, digests=written.digests)
     log.info(f"archive file size: {human(archive.size)}")
     return archive
 
@@ -218,7 +220,7 @@ class _Recorded:
         self._save()
 
 
-def _merge_stats(disks: list[dict[str, Any]], stats: dict[str, Any]) -> list[dict[str, Any]]:
+def _merge_stats(disks: list[dict[str, Any]], stats: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What was planned of each volume plus what its copy counted."""
     return [{**disk, **(stats.get(str(disk.get("key"))) or {})} for disk in disks]
 

@@ -22,6 +22,7 @@ LOCK_SECONDS = 10.0
 def make_change(
     *,
     path: str,
+    base: str | None,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
     before_text: str,
@@ -29,8 +30,11 @@ def make_change(
     text: str,
     warnings: tuple[str, ...] = (),
 ) -> Change:
-    """A change of the file as it is now; see :class:`.results.Change` for the parameters."""
-    return Change(path, before, after, before_text, after_text, text, warnings, read_text(path))
+    """A change of a file; see :class:`.results.Change` for the parameters.
+
+    :param base: the very text that the change was made from: what others wrote after it was read must not be lost.
+    """
+    return Change(path, before, after, before_text, after_text, text, warnings, base)
 
 
 def apply_change(host: Host, change: Change) -> None:

@@ -29,7 +29,8 @@ def plan_defaults(host: Host, wanted: Mapping[str, Any], *, purge: bool = False)
     :raises UsageError: an option is not possible.
     """
     path = host.paths.vzdump_conf
-    text = read_text(path) or ""
+    base = read_text(path)
+    text = base or ""
     before, _warnings = parse_vzdump_conf(text)
     given = parse_options(wanted)
     wrong = [name for name in NOT_IN_CONF if name in given]
@@ -44,6 +45,7 @@ def plan_defaults(host: Host, wanted: Mapping[str, Any], *, purge: bool = False)
     after, warnings = parse_vzdump_conf(new)
     return make_change(
         path=path,
+        base=base,
         before=_plain(before),
         after=_plain(after),
         before_text=text,

@@ -121,8 +121,9 @@ def plan_job(host: Host, job_id: str, wanted: JobDef | Mapping[str, Any] | None,
     :raises UsageError: an option, the selection or the id is not possible.
     :raises ConfigError: the schedule is missing or can never come, or the file holds lines that writing it would lose.
     """
-    file = read_jobs(host)
-    change = _jobs_change(host, file, [_plan_section(file, job_id, wanted, purge)])
+    text = read_text(host.paths.jobs_cfg)
+    file = parse_jobs_cfg(text or "", host.paths.jobs_cfg)
+    change = _jobs_change(host, text, file, [_plan_section(file, job_id, wanted, purge)])
     return replace(change, before=(change.before or {}).get(job_id), after=(change.after or {}).get(job_id))
 
 
@@ -135,10 +136,12 @@ def plan_jobs(
 
     :param exclusive: jobs that are not in ``wanted`` are removed.
     """
-    file = read_jobs(host)
+    text = read_text(host.paths.jobs_cfg)
+    file = parse_jobs_cfg(text or "", host.paths.jobs_cfg)
     others = [section.id for section in file.sections if section.type == TYPE and section.id not in wanted]
     everything = {**dict.fromkeys(others if exclusive else ()), **wanted}
-    return _jobs_change(host, file, [_plan_section(file, job_id, keys, purge) for job_id, keys in everything.items()])
+    steps = [_plan_section(file, job_id, keys, purge) for job_id, keys in everything.items()]
+    return _jobs_change(host, text, file, steps)
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _plan_section(file: JobsFile, job_id: str, wanted: JobDef | Mapping[str, Any
     return _Step(job_id, before, after, old, old if same else section_from_job(after))
 
 
-def _jobs_change(host: Host, file: JobsFile, steps: Sequence[_Step]) -> Change:
+def _jobs_change(host: Host, text: str | None, file: JobsFile, steps: Sequence[_Step]) -> Change:
     sections: Sequence[Section] = file.sections
     changed = [step for step in steps if step.new != step.old]
     if changed:
@@ -180,6 +183,7 @@ def _jobs_change(host: Host, file: JobsFile, steps: Sequence[_Step]) -> Change:
         sections = replace_section(sections, step.id, step.new)
     return make_change(
         path=host.paths.jobs_cfg,
+        base=text,
         before={step.id: job_dict(step.before) for step in steps if step.before is not None},
         after={step.id: job_dict(step.after) for step in steps if step.after is not None},
         before_text=write_sections([step.old for step in changed if step.old is not None]),

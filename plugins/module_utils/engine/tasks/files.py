@@ -77,7 +77,9 @@ def extract_vma_file(path: str, folder: str, report: Reporter) -> dict[str, Any]
 def _extract(reader: VmaReader, folder: str, report: Reporter) -> None:
     header = reader.header
     for name, data in header.configs:
-        with open(os.path.join(folder, os.path.basename(name)), "xb") as stream:
+        # A config may hold passwords.
+        path = os.path.join(folder, os.path.basename(name))
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
             stream.write(data)
     progress = Progress(sum(device.size for device in header.devices), report)
     with contextlib.ExitStack() as stack:

@@ -132,6 +132,10 @@ def _run_row(record: RunRecord) -> dict[str, Any]:
     result = data.get("result") or {}
     if data.get("kind") == "restore":
         guests, summary = 1, f"{result.get('archive', '')} as {result.get('vmid', '')}"
+    elif data.get("kind") == "verify":
+        archives = result.get("archives") or []
+        guests = len({(one["kind"], one["vmid"]) for one in archives})
+        summary = ", ".join(f"{count} {state}" for state, count in (result.get("counts") or {}).items() if count)
     else:
         counts = result.get("counts") or {}
         guests = sum(counts.values())

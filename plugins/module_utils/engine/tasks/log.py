@@ -11,7 +11,8 @@ import os
 import time
 from types import TracebackType
 
-from ..system.report import Reporter
+from ..system.files import create_anew
+from ..system.report import Reporter, printable
 from .progress_lines import ProgressLines
 
 
@@ -34,7 +35,7 @@ def clock(seconds: float) -> str:
 def log_lines(level: str, message: str) -> list[str]:
     """A message as logs hold it."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    return [f"{stamp} {level}: {line}\n" for line in message.splitlines() if line.strip()]
+    return [f"{stamp} {level}: {printable(line)}\n" for line in message.splitlines() if line.strip()]
 
 
 class RunLog:
@@ -92,7 +93,8 @@ class GuestLog:
         self.warnings: list[str] = []
         self._parent = parent
         self._prefix = prefix
-        self._stream = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        fd = create_anew(path, 0o640)
+        self._stream = os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
         self._lines: ProgressLines | None = None
 
     def __enter__(self) -> GuestLog:

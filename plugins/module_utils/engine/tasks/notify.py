@@ -17,7 +17,7 @@ from ..system.host import Host
 from ..system.report import Reporter
 from ..system.secrets import read_secret
 from .results import RunResult
-from .run_message import Message, make_message
+from .run_message import MOST_LOG, Message, make_message
 from .targets import read_targets
 
 DEADLINE_SECONDS = 60.0
@@ -45,7 +45,7 @@ def notify(host: Host, result: RunResult, options: Mapping[str, Any], *, changed
         problems = [f"cannot tell {name!r}, it cannot be used: {reason}" for name, reason in file.broken.items()]
     if not targets:
         return problems
-    message = make_message(result, read_logs(result))
+    message = make_message(result, read_log(result))
     for target in targets:
         try:
             tell(host, target, message, webhook_content(result, message, options))
@@ -120,19 +120,15 @@ def webhook_content(result: RunResult, message: Message, options: Mapping[str, A
     }
 
 
-def read_logs(result: RunResult) -> str:
-    """What the logs of the guests say, each line with the guest's id before it."""
-    texts = []
-    for guest in result.guests:
-        if guest.status == "fresh":
-            continue
-        try:
-            with open(guest.log or "", encoding="utf-8", errors="backslashreplace") as stream:
-                lines = stream.read(1 << 21).splitlines()
-        except OSError:
-            lines = ["no log available"]
-        texts.append("".join(f"{guest.vmid or guest.name}: {line}\n" for line in lines))
-    return "\n".join(texts)
+def read_log(result: RunResult) -> str:
+    """What the run said; a run that did not begin said nothing."""
+    if result.log is None:
+        return ""
+    try:
+        with open(result.log, encoding="utf-8", errors="backslashreplace") as stream:
+            return stream.read(MOST_LOG + 1)
+    except OSError as exc:
+        return f"The log cannot be read: {exc}\n"
 
 
 def _secret(host: Host, target: Target) -> str | None:

@@ -55,7 +55,7 @@ def send_locally(message: Message, sender: str, recipients: Sequence[str], node:
         timeout=SENDMAIL_SECONDS,
         env={"PATH": f"{os.environ.get('PATH', os.defpath)}:{SENDMAIL_PATHS}"},
         error=NotificationError,
-        hint="install a mail system that provides sendmail, or declare a target of the type smtp",
+        hint="look into the log of the node's mail system, or declare a target of the type smtp",
     )
 
 
@@ -79,7 +79,8 @@ def send_to_server(target: Target, password: str | None, message: Message, node:
             hint="correct username and password",
         ) from exc
     except smtplib.SMTPRecipientsRefused as exc:
-        raise _refused(where, exc.recipients) from exc
+        temporary = all(400 <= code < 500 for code, _answer in exc.recipients.values())
+        raise NotificationError(_refusal(where, exc.recipients), temporary=temporary) from exc
     except smtplib.SMTPResponseException as exc:
         raise NotificationError(
             f"the mail server {where} refuses the mail: {exc.smtp_code} {_text(exc.smtp_error)}",
@@ -97,7 +98,8 @@ def send_to_server(target: Target, password: str | None, message: Message, node:
     except OSError as exc:
         raise NotificationError(f"cannot reach the mail server {where}: {exc}", temporary=True) from exc
     if refused:
-        raise _refused(where, refused)
+        # The others have it, and must not get it again.
+        raise NotificationError(_refusal(where, refused))
 
 
 def _connect(target: Target, port: int, node: str) -> smtplib.SMTP:
@@ -115,10 +117,9 @@ def _connect(target: Target, port: int, node: str) -> smtplib.SMTP:
     return server
 
 
-def _refused(where: str, recipients: dict[str, tuple[int, bytes]]) -> NotificationError:
-    told = ", ".join(f"{address} ({code} {_text(text)})" for address, (code, text) in recipients.items())
-    temporary = all(400 <= code < 500 for code, _text in recipients.values())
-    return NotificationError(f"the mail server {where} does not take mails for {told}", temporary=temporary)
+def _refusal(where: str, recipients: dict[str, tuple[int, bytes]]) -> str:
+    told = ", ".join(f"{address} ({code} {_text(answer)})" for address, (code, answer) in recipients.items())
+    return f"the mail server {where} does not take mails for {told}"
 
 
 def _text(answer: bytes | str) -> str:

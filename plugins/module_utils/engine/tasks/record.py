@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ..system.host import Host
 from ..system.locks import identity, is_alive
 from .locking import records_lock
 
+_JOURNAL = re.compile(r"[0-9]{1,9}\.journal")
 KEEP_RECORDS = 200
 """Finished records that stay for ``holdfast status``; older ones are removed."""
 
@@ -42,7 +44,7 @@ class RunRecord:
     def start(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
         """Write a new record in the state ``running``.
 
-        :param kind: ``backup`` or ``restore``; :param request: what was asked, for people.
+        :param kind: ``backup``, ``restore`` or ``verify``; :param request: what was asked, for people.
         :raises LockError: another process has been cleaning up after killed runs for minutes.
         """
         with records_lock(host, f"beginning a {kind}"):
@@ -113,7 +115,7 @@ class RunRecord:
 
     def journals(self) -> list[tuple[int, str]]:
         """Journals with something left to undo: vmid and path."""
-        names = [name for name in sorted(os.listdir(self.folder)) if name.endswith(".journal")]
+        names = [name for name in sorted(os.listdir(self.folder)) if _JOURNAL.fullmatch(name)]
         return [(int(name[: -len(".journal")]), os.path.join(self.folder, name)) for name in names]
 
     def refresh(self) -> None:
@@ -149,7 +151,7 @@ def open_record(host: Host, run_id: str) -> RunRecord:
 def _read(folder: str) -> dict[str, Any]:
     try:
         return dict(json.loads(read_text(os.path.join(folder, "run.json")) or "{}"))
-    except ValueError:
+    except (ValueError, TypeError):
         return {}
 
 

@@ -137,3 +137,24 @@ class ArchiveFilter:
     storage: str | None = None
     vmid: int | None = None
     kind: str | None = None
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """Look whether archives are what was written.
+
+    :param archives: volume ids, absolute paths, or ``STORAGE:latest/NAME-OR-VMID``; excludes the other ways.
+    :param storage: archives of this storage, ``None`` means all usable ones; :param vmid: only of these guests.
+    :param newest: of each guest only the newest archive of each storage.
+    :param level: ``index`` looks at the structure, ``data`` reads everything and compares digests, too.
+    :param max_age: archives that passed this level more recently are left alone (``7d``).
+    :param bwlimit: KiB/s of uncompressed data, 0 means no limit.
+    """
+
+    archives: Sequence[str] = ()
+    storage: str | None = None
+    vmid: Sequence[int] = ()
+    newest: bool = False
+    level: str = "data"
+    max_age: str | None = None
+    bwlimit: int = 0

@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
-from ..errors import UsageError
+from ..errors import IntegrityError, UsageError
 from ..settings.sizes import format_size
 
 _LINE = re.compile(r"^([a-zA-Z][\w.-]*):\s*(.*?)\s*$")
@@ -24,6 +24,8 @@ _MAP = re.compile(r"^#qmdump#map:([^:]+):([^:]+):([^:]*):([^:]*):$")
 _MAC = re.compile(r"\b([0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5})\b")
 _DRIVE = re.compile(r"^(?:(?:ide|sata|scsi|virtio)\d+|efidisk0|tpmstate0)$")
 _CT_VOLUME = re.compile(r"^(?:rootfs|mp\d+)$")
+_HARMLESS_MEDIUM = re.compile(r"none|[^:/]+:iso/[^/]+")
+"""What an archive may put into a CD drive; any other medium is a file of the host or a volume of another guest."""
 _NET = re.compile(r"^net\d+$")
 _NEVER = re.compile(
     r"^(?:lock|parent|digest|snapshots|template|unused\d+|vmstate|snaptime|snapstate|running(?:machine|cpu|-nets-.*)|cpuid)$"
@@ -56,8 +58,17 @@ class Transformed:
 
 
 def disk_map(text: str) -> list[MapLine]:
-    """The ``#qmdump#map`` lines of an archived VM config, in their order."""
-    return [MapLine(*match.groups()) for match in map(_MAP.match, text.splitlines()) if match]
+    """The ``#qmdump#map`` lines of an archived VM config, in their order.
+
+    :raises IntegrityError: a line is not about a drive, or a drive or device stands in two of them.
+    """
+    lines = [MapLine(*match.groups()) for match in map(_MAP.match, text.splitlines()) if match]
+    for number, line in enumerate(lines):
+        if not _DRIVE.match(line.key):
+            raise IntegrityError(f"its config says that {line.device} is {line.key!r}, which is no drive")
+        if any(line.key == other.key or line.device == other.device for other in lines[:number]):
+            raise IntegrityError(f"its config says twice where {line.device} or {line.key} belongs")
+    return lines
 
 
 def config_lines(text: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -128,10 +139,10 @@ def transform_vm(
     for key, value in keys:
         if _NEVER.match(key):
             continue
-        if not trust and _reaches_host_vm(key, value):
-            done.dropped.append(f"{key}: {value}")
-        elif key in volumes:
+        if key in volumes:
             result[key] = _moved(value, *volumes[key])
+        elif not trust and _reaches_host_vm(key, value):
+            done.dropped.append(f"{key}: {value}")
         elif _DRIVE.match(key):
             _unmapped_drive(key, value, result, description, done)
         elif key == "vmgenid":
@@ -192,7 +203,14 @@ def _reaches_host_vm(key: str, value: str) -> bool:
         return "spice" not in value.split(",")[0]
     if re.match(r"^serial\d+$", key):
         return value != "socket"
-    return bool(_DRIVE.match(key)) and split_volume(value)[0].startswith("/") and "cdrom" in value
+    if not _DRIVE.match(key):
+        return False
+    volume, options = split_volume(value)
+    if not {"file", "volume"}.isdisjoint(options):
+        # Two volumes are named, and who starts the VM may take the other one.
+        return True
+    cdrom = options.get("media") == "cdrom" and "cloudinit" not in volume
+    return (cdrom or volume == "cdrom") and _HARMLESS_MEDIUM.fullmatch(volume) is None
 
 
 def _unmapped_drive(key: str, value: str, result: dict[str, str], description: list[str], done: Transformed) -> None:
@@ -212,7 +230,8 @@ def _unmapped_drive(key: str, value: str, result: dict[str, str], description: l
 
 def _moved(value: str, volid: str, size: int | None) -> str:
     _old, options = split_volume(value)
-    options.pop("format", None)
+    for name in ("file", "format", "volume"):
+        options.pop(name, None)
     if size is not None:
         options["size"] = format_size(size)
     return ",".join([volid, *(f"{name}={content}" if content else name for name, content in options.items())])

@@ -10,12 +10,12 @@ import contextlib
 import errno
 import os
 import re
-from typing import Sequence
 
 from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
 from ..settings.sizes import parse_size
 from ..storages.dump import Archive
+from ..storages.volumes.base import flush
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
@@ -86,6 +86,7 @@ def plan_container(
 def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> int:
     """Make the volumes and unpack the archive with each in its place; returns the bytes unpacked."""
     from ..capture.ct_restore import extract_ct
+    from ..guests.lxc.idmaps import host_owner
     from ..guests.lxc.render import outer_first, shift
     from ..settings.ct_config import ct_mounts
     from ..settings.guest_config import GuestConfig
@@ -100,6 +101,7 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
     make_folder(folder)
     root = os.path.join(folder, "root")
     os.mkdir(root)
+    places: list[str] = []
     made = {volume.planned.key: volume for volume in plan.volumes}
     for mount in outer_first(ct_mounts(config)):
         if mount.key not in made:
@@ -111,6 +113,7 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
         place = _make_place(root, new.device, owner)
         tokens.append(undo.push(MOUNT, path=place))
         volume.mount(place)
+        places.append(place)
     progress = Progress(0, report)
     with open_source(plan.archive.path, request.bwlimit or 0) as source:
         extract_ct(
@@ -124,18 +127,12 @@ def fill_container(host: Host, plan: RestorePlan, request: RestoreRequest, undo:
         )
     progress.finish()
     _remove_packed_config(root)
+    # After this the volumes of a replaced guest are freed: the new ones must survive a power cut by then.
+    for place in places:
+        flush(place)
     for token in reversed(tokens):
         undo.undo(token)
     return progress.done
-
-
-def host_owner(idmaps: Sequence[str]) -> int:
-    """Host id of the container's root."""
-    for idmap in idmaps:
-        kind, inside, outside, _count = idmap.split(":")
-        if (kind, inside) == ("u", "0"):
-            return int(outside)
-    return 0
 
 
 def _make_place(root: str, mount_point: str, owner: int) -> str:

@@ -11,7 +11,7 @@ import re
 import uuid
 from typing import TYPE_CHECKING
 
-from ..errors import IntegrityError, UsageError
+from ..errors import ConfigError, IntegrityError, UsageError
 from ..guests.model import GuestInfo
 from ..settings.domain_rewrite import restored_xml, without_secrets
 from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, parse_domain
@@ -80,7 +80,10 @@ def plan_domain(
         raise UsageError("libvirt is not used on this node")
     definitions = Definitions(settings.uri)
     text = contents.blobs[XML_BLOB].decode("utf-8", "replace")
-    domain = parse_domain(text)
+    try:
+        domain = parse_domain(text)
+    except ConfigError as exc:
+        raise IntegrityError(f"its {XML_BLOB} cannot be used: {exc.message}", hint="restore it as kind qemu") from exc
     replaced = None if existing is None else definitions.check_replaceable(_uuid_of(host, existing))
     name, identity = _identity(request, domain, replaced, definitions)
     volumes = _volumes(host, request, contents, domain, name, settings, definitions, write=write)

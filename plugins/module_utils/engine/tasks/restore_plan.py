@@ -70,6 +70,14 @@ def locate_source(host: Host, text: str) -> tuple[Archive, str]:
     :raises UsageError: archives of this form cannot be restored.
     """
     _storage, archive = locate(host, text)
+    return archive, archive_guest(archive)
+
+
+def archive_guest(archive: Archive) -> str:
+    """The kind of guest in an archive.
+
+    :raises UsageError: archives of this form cannot be restored.
+    """
     body = archive.format.partition(".")[0]
     kind = archive.kind if archive.kind != "unknown" else {"vma": "qemu", "tar": "lxc", "tgz": "lxc"}[body]
     if (kind == "qemu") != (body == "vma"):
@@ -77,7 +85,7 @@ def locate_source(host: Host, text: str) -> tuple[Archive, str]:
             f"cannot restore {archive.volid}: a {'VM' if kind == 'qemu' else 'container'} archive of the form"
             f" .{archive.format} is not supported"
         )
-    return archive, kind
+    return kind
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from typing import Mapping
 
 from ..errors import IntegrityError
 from ..guests.model import GuestInfo
@@ -15,7 +16,7 @@ from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import disk_map, transform_vm
+from .restore_config import MapLine, config_lines, disk_map, transform_vm
 from .restore_plan import NewVolume, RestorePlan, check_space, choose_storage, settle, taken_macs
 from .results import PlannedVolume
 from .undoing import FOLDER, make_folder
@@ -37,18 +38,9 @@ def plan_vm(
 
     :raises IntegrityError: the archived config and the devices in the archive do not fit.
     """
-    lines = disk_map(text)
-    missing = sorted(set(devices) - {line.device for line in lines})
-    if missing:
-        raise IntegrityError(
-            f"its config does not say where {', '.join(missing)} belongs",
-            hint="the archived qemu-server.conf lacks '#qmdump#map' lines",
-        )
     volumes: list[NewVolume] = []
     taken: set[str] = set()
-    for line in sorted(lines, key=lambda line: line.key):
-        if line.device not in devices:
-            raise IntegrityError(f"it holds no data for {line.key} ({line.device})")
+    for line in mapped_disks(text, devices):
         storage = choose_storage(host, request, line.storage, "images", write=write)
         fmt = line.format if line.format in FORMATS else "raw"
         volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))
@@ -68,6 +60,27 @@ def plan_vm(
     plan = settle(host, request, archive, "qemu", done, volumes, existing)
     plan.result.size = sum(devices.values())
     return plan
+
+
+def mapped_disks(text: str, devices: Mapping[str, int]) -> list[MapLine]:
+    """Which device of the archive belongs to which drive, by the drives' keys.
+
+    :raises IntegrityError: the archived config and the devices in the archive do not fit.
+    """
+    keys = dict(config_lines(text)[1])
+    lines = sorted(disk_map(text), key=lambda line: line.key)
+    missing = sorted(set(devices) - {line.device for line in lines})
+    if missing:
+        raise IntegrityError(
+            f"its config does not say where {', '.join(missing)} belongs",
+            hint="the archived qemu-server.conf lacks '#qmdump#map' lines",
+        )
+    for line in lines:
+        if line.device not in devices:
+            raise IntegrityError(f"it holds no data for {line.key} ({line.device})")
+        if line.key not in keys:
+            raise IntegrityError(f"its config has no drive {line.key} for the data of {line.device}")
+    return lines
 
 
 def fill_vm(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> int:

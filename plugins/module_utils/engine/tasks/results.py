@@ -40,6 +40,7 @@ class GuestOutcome:
     :param progress: counters in bytes: ``done`` of ``total``, ``zero`` (not stored), ``written`` to the archive.
     :param timings: ``freeze_seconds``, ``pause_seconds``, ``downtime_seconds`` (``None``: did not happen) and
         ``guest_frozen``.
+    :param digests: SHA-256 of each disk by its key, or of a container's ``tar``.
     :param pruned: volume ids that retention removed after this backup.
     :param log: path of the guest's log.
     """
@@ -60,6 +61,7 @@ class GuestOutcome:
     progress: dict[str, int] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
     disks: list[dict[str, Any]] = field(default_factory=list)
+    digests: dict[str, str] = field(default_factory=dict)
     pruned: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
@@ -83,6 +85,7 @@ class GuestOutcome:
             "progress": self.progress,
             "timings": self.timings,
             "disks": self.disks,
+            "digests": self.digests,
             "pruned": self.pruned,
             "warnings": self.warnings,
             "error": self.error,

@@ -13,8 +13,7 @@ from .log import human
 from .results import GuestOutcome, RunResult
 
 MOST_LOG = 1 << 20
-"""Characters of logs in one message."""
-TOO_LONG = "Log output was too long to be sent; it is beside the archives."
+"""Characters of the log in one message."""
 
 STATUS = {"ok": "ok", "failed": "err", "skipped": "todo", "fresh": "fresh"}
 HEAD = ("VMID", "Name", "Status", "Time", "Size", "Filename")
@@ -25,7 +24,7 @@ _COLOUR = {"err": "#b00020", "todo": "#8a6d00"}
 
 @dataclass(frozen=True)
 class Message:
-    """:param summary: the text without the logs."""
+    """:param summary: the text without the log."""
 
     subject: str
     summary: str
@@ -33,10 +32,10 @@ class Message:
     html: str
 
 
-def make_message(result: RunResult, logs: str) -> Message:
+def make_message(result: RunResult, log: str) -> Message:
     """What is told about a run.
 
-    :param logs: what the guests' logs say.
+    :param log: what the run said.
     """
     rows = [_row(guest) for guest in result.guests]
     problems = _problems(result)
@@ -44,12 +43,12 @@ def make_message(result: RunResult, logs: str) -> Message:
         f"Total running time: {duration_text((result.finished or result.started) - result.started)}",
         f"Total size: {human(sum(guest.archive_size or 0 for guest in result.guests if guest.status == 'ok'))}",
     ]
-    if len(logs) > MOST_LOG:
-        logs = TOO_LONG + "\n"
+    if len(log) > MOST_LOG:
+        log = f"The log is too long to be sent; it is in {result.log}\n"
     paragraphs = [*problems, "Details\n=======", _table(rows), "\n".join(totals)]
     summary = "\n\n".join(paragraphs) + "\n"
-    text = summary + (f"\nLogs\n====\n\n{logs}" if logs else "")
-    return Message(_clean(_subject(result)), _clean(summary), _clean(text), _clean(_page(rows, problems, totals, logs)))
+    text = summary + (f"\nLogs\n====\n\n{log}" if log else "")
+    return Message(_clean(_subject(result)), _clean(summary), _clean(text), _clean(_page(rows, problems, totals, log)))
 
 
 def duration_text(seconds: float) -> str:
@@ -99,7 +98,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _page(rows: list[tuple[str, ...]], problems: list[str], totals: list[str], logs: str) -> str:
+def _page(rows: list[tuple[str, ...]], problems: list[str], totals: list[str], log: str) -> str:
     def cells(tag: str, row: tuple[str, ...]) -> str:
         return "".join(f'<{tag} style="{_CELL}">{html.escape(cell)}</{tag}>' for cell in row)
 
@@ -111,8 +110,8 @@ def _page(rows: list[tuple[str, ...]], problems: list[str], totals: list[str], l
     parts = [f"<p>{html.escape(text)}</p>" for text in problems]
     parts += ['<table style="border-collapse:collapse">', f"<tr>{cells('th', HEAD)}</tr>", *map(line, rows), "</table>"]
     parts.append(f"<p>{'<br>'.join(map(html.escape, totals))}</p>")
-    if logs:
-        parts.append(f"<h3>Logs</h3><pre>{html.escape(logs)}</pre>")
+    if log:
+        parts.append(f"<h3>Logs</h3><pre>{html.escape(log)}</pre>")
     return "<!DOCTYPE html>\n<html><body>\n" + "\n".join(parts) + "\n</body></html>\n"
 
 

@@ -107,7 +107,8 @@ def plan_storage(
     :raises ConfigError: it would not be a valid definition, a key would change that cannot, or the file holds lines
         that writing it would lose.
     """
-    file = read_storages(host)
+    text = read_text(host.paths.storage_cfg)
+    file = parse_storage_cfg(text or "", host.paths.storage_cfg)
     before = file.storages.get(name)
     after = wanted if wanted is None or isinstance(wanted, StorageDef) else _merged(name, before, wanted, purge)
     if before is not None and after is not None:
@@ -121,6 +122,7 @@ def plan_storage(
         check_writable(file.findings, host.paths.storage_cfg)
     return make_change(
         path=host.paths.storage_cfg,
+        base=text,
         before=None if before is None else storage_dict(before),
         after=None if after is None else storage_dict(after),
         before_text=write_sections([old] if old is not None else []),

@@ -17,6 +17,7 @@ from ..settings.notifications import (
     SECRET,
     NotificationsFile,
     Target,
+    check_target_name,
     parse_notifications_cfg,
     section_from_target,
     target_from_section,
@@ -85,8 +86,10 @@ def plan_target(
     :param purge: keys that are not given are removed; otherwise they stay as they are.
     :raises ConfigError: it would not be a valid target, or the file holds lines that writing it would lose.
     """
+    check_target_name(name)
     path = host.paths.notifications_cfg
-    file = read_targets(host)
+    text = read_text(path)
+    file = parse_notifications_cfg(text or "", path)
     before = file.targets.get(name)
     old = next((section for section in file.sections if section.id == name), None)
     if old is not None and old.type not in KEYS:
@@ -100,6 +103,7 @@ def plan_target(
         check_writable(file.findings, path)
     change = make_change(
         path=path,
+        base=text,
         before=None if before is None else target_dict(before),
         after=None if after is None else target_dict(after),
         before_text=write_sections([old] if old is not None else []),

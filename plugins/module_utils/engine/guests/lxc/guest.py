@@ -17,7 +17,7 @@ from ...system.files import write_atomic
 from ...system.host import Host
 from ...system.process import run
 from ..model import GuestInfo, Resolve
-from .idmaps import idmap_hint
+from .idmaps import host_owner, idmap_hint
 from .render import idmaps, mounted, place, render, shift, source
 from .tools import FREEZE_SECONDS, LxcTools
 
@@ -69,6 +69,10 @@ class LxcGuest:
 
     def _prepare(self) -> None:
         """Render the native config, with the root at hand because it depends on what init is there."""
+        # Images are mounted in the folder: other users of the host must not get to the programs in them.
+        os.makedirs(self._lxc.folder, mode=0o700, exist_ok=True)
+        os.chmod(self._lxc.folder, 0o700)
+        os.chown(self._lxc.folder, host_owner(self.idmaps()), -1)
         mounts = self.mounts()
         for mount in mounts:
             if mounted(mount, self._resolve):

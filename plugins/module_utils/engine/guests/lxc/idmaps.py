@@ -18,6 +18,15 @@ from ...system.files import read_text
 FILES = {"u": "/etc/subuid", "g": "/etc/subgid"}
 
 
+def host_owner(maps: Sequence[str]) -> int:
+    """Host id of the container's root."""
+    for one in maps:
+        kind, inside, outside, _count = one.split(":")
+        if (kind, inside) == ("u", "0"):
+            return int(outside)
+    return 0
+
+
 def idmap_hint(maps: Sequence[str]) -> str:
     """What to do so that root may map these ids (``u:0:100000:65536``); empty when it may, or needs no leave."""
     if shutil.which("newuidmap") is None:

@@ -59,7 +59,7 @@ def idmaps(config: GuestConfig) -> tuple[str, ...]:
     maps = []
     for key, value in config.raw:
         if key == "lxc.idmap":
-            if not re.fullmatch(r"[ug]\s+\d+\s+\d+\s+\d+", value):
+            if not re.fullmatch(r"[ug](?:\s+[0-9]{1,10}){3}", value):
                 raise ConfigError(f"failed to parse lxc.idmap: {value!r}", hint="write 'u 0 100000 65536'")
             maps.append(":".join(value.split()))
     if maps:
@@ -173,15 +173,22 @@ def _same_size(one: str, other: str) -> bool:
         return False
 
 
+def _number(config: GuestConfig, key: str) -> int:
+    text = config.get(key) or "0"
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ConfigError(f"{key}: {text!r} is not a number")
+    return int(text)
+
+
 def _limits(config: GuestConfig) -> list[str]:
     """Limits that this node's cgroups can hold; without the unified hierarchy there are none."""
     if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         return []
     lines = []
     if config.get("memory"):
-        lines.append(f"lxc.cgroup2.memory.max = {int(config.get('memory') or 0) << 20}")
+        lines.append(f"lxc.cgroup2.memory.max = {_number(config, 'memory') << 20}")
     if config.get("cores"):
-        lines.append(f"lxc.cgroup2.cpu.max = {int(config.get('cores') or 0) * 100000} 100000")
+        lines.append(f"lxc.cgroup2.cpu.max = {_number(config, 'cores') * 100000} 100000")
     return lines
 
 

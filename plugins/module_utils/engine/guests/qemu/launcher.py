@@ -67,8 +67,10 @@ def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets
     flash, firmware = firmware_args(vmid, config, resolve)
     kvm = parse_flag(config.get("kvm") or "1", "kvm")
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"]
-    argv += ["-name", f"{config.get('name') or f'VM{vmid}'},debug-threads=on"]
-    argv += ["-machine", (config.get("machine") or "pc") + flash, "-accel", "kvm" if kvm else "tcg,thread=multi"]
+    # A comma would begin another option, unless it is doubled.
+    name = (config.get("name") or f"VM{vmid}").replace(",", ",,")
+    argv += ["-name", f"guest={name},debug-threads=on"]
+    argv += ["-machine", _machine(config) + flash, "-accel", "kvm" if kvm else "tcg,thread=multi"]
     argv += ["-m", str(_memory(config)), "-smp", str(_cpus(config))]
     argv += _cpu(config, kvm)
     argv += ["-qmp", f"unix:{sockets.qmp},server=on,wait=off", "-pidfile", sockets.pid]
@@ -79,21 +81,37 @@ def qemu_argv(vmid: int, config: GuestConfig, resolve: Resolve, sockets: Sockets
         argv += _nic(vmid, nic, order)
     if (config.get("vga") or "std").split(",")[0] not in ("none", "serial0", "serial1"):
         argv += ["-device", "VGA"]
-    argv += shlex.split(config.get("args") or "")
+    try:
+        argv += shlex.split(config.get("args") or "")
+    except ValueError as exc:
+        raise ConfigError(f"VM {vmid}: args cannot be split into words: {exc}", hint="close the quotation") from exc
     if paused:
         argv.append("-S")
     return [*argv, "-daemonize"]
 
 
+def _machine(config: GuestConfig) -> str:
+    """The machine's type alone: QEMU's own options of it would name files of the host, like a kernel."""
+    values = parse_property_string(config.get("machine") or "pc", "type")
+    machine = values.pop("type", "pc")
+    if values:
+        raise ConfigError(f"machine: {', '.join(values)} is not supported", hint="write the type alone, like q35")
+    return machine
+
+
 def _memory(config: GuestConfig) -> int:
     text = parse_property_string(config.get("memory") or "512", "current")["current"]
-    if not text.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ConfigError(f"memory: {text!r} is not a number of MiB")
     return int(text)
 
 
 def _cpus(config: GuestConfig) -> int:
-    return int(config.get("vcpus") or int(config.get("cores") or 1) * int(config.get("sockets") or 1))
+    given = {key: config.get(key) or "1" for key in ("vcpus", "cores", "sockets")}
+    for key, text in given.items():
+        if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
+            raise ConfigError(f"{key}: {text!r} is not a number of processors")
+    return int(given["vcpus"] if config.get("vcpus") else int(given["cores"]) * int(given["sockets"]))
 
 
 def _cpu(config: GuestConfig, kvm: bool) -> list[str]:

@@ -26,7 +26,7 @@ class FolderVolume(Volume):
     def create(self, size: int | None, owner: int) -> None:
         check_absent(self.source)
         try:
-            os.makedirs(os.path.dirname(self.source), mode=0o755, exist_ok=True)
+            make_guest_folder(os.path.dirname(self.source), owner)
             self._make()
             os.chown(self.source, owner, owner)
         except OSError as exc:
@@ -105,6 +105,17 @@ class BtrfsVolume(FolderVolume):
             _btrfs("subvolume", "delete", "--", self.source)
             return
         super()._remove()
+
+
+def make_guest_folder(path: str, owner: int) -> None:
+    """The folder of a container's volumes, if it is not there yet, for the host's root and the container's only.
+
+    Other users of the host must not get to the programs in it, which may run as whoever owns them.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        os.chown(path, owner, owner)
 
 
 def is_subvolume(path: str) -> bool:

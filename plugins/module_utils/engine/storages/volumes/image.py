@@ -13,7 +13,7 @@ from ...errors import StorageError
 from ...system.process import run
 from ..mounts import mounted_from
 from .base import Volume, check_absent, need_size
-from .folder import remove_empty_parent
+from .folder import make_guest_folder, remove_empty_parent
 
 
 class ImageVolume(Volume):
@@ -25,7 +25,7 @@ class ImageVolume(Volume):
         check_absent(self.source)
         bytes_wanted = need_size(self, size)
         try:
-            os.makedirs(os.path.dirname(self.source), mode=0o755, exist_ok=True)
+            make_guest_folder(os.path.dirname(self.source), owner)
             with open(self.source, "xb") as stream:
                 os.fchmod(stream.fileno(), 0o640)
                 stream.truncate(bytes_wanted)
