@@ -80,7 +80,9 @@ class NfsServer(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.section = f"nfs: nas\n\tserver 127.0.0.1\n\texport {folder}\n\toptions vers=4.2\n\tcontent backup\n"
+        # Less patience than by default, for the sake of the tests' time.
+        options = "vers=4.2,timeo=30,retrans=1"
+        self.section = f"nfs: nas\n\tserver 127.0.0.1\n\texport {folder}\n\toptions {options}\n\tcontent backup\n"
 
     def start(self) -> None:
         if not os.path.ismount("/proc/fs/nfsd"):
