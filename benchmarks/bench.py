@@ -6,6 +6,9 @@
 
 vm      a stopped VM's disk: backup against nbdcopy and zstd, restore against zstd and dd
 ct      a container's tree: backup against tar and zstd, restore against zstd and tar
+ct-small, ct-large   100,000 small files, or files of 128 MiB: against tar and zstd, and first runs of restic and borg
+ct-memory   10,000 files against a million of them: peak memory
+ct-pause    how long each mode keeps a real container from running (wants LXC and btrfs)
 domain  a running libvirt domain: backup against virtnbdbackup (wants libvirtd, its Python module, and virtnbdbackup)
 memory  a VM's disk of 1 GiB against one of 1 TiB: peak memory, and time for what is empty
 latency a running VM's own writes: idle, and beside a slow backup without and with fleecing
@@ -22,12 +25,23 @@ import os
 import sys
 import tempfile
 
+BENCHMARKS = {
+    "vm": "vm.main",
+    "ct": "ct.main",
+    "ct-small": "ct_many.small",
+    "ct-large": "ct_many.large",
+    "ct-memory": "ct_many.memory",
+    "ct-pause": "ct_many.pause",
+    "domain": "domain.main",
+    "memory": "memory.main",
+    "latency": "latency.main",
+}
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("vm", "ct", "domain", "memory", "latency"))
+    parser.add_argument("what", choices=BENCHMARKS)
     parser.add_argument("--mib", type=int, default=1024, help="size of the disk or tree (1024)")
     parser.add_argument("--threads", type=int, default=2, help="of zstd, on both sides (2)")
     parser.add_argument("--rounds", type=int, default=5, help="how often both sides take turns (5)")
@@ -35,7 +49,8 @@ def main() -> None:
     args = parser.parse_args()
     sys.path.insert(0, os.path.join(REPOSITORY, "plugins", "module_utils"))
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=args.folder) as folder:
-        importlib.import_module(args.what).main(folder, args.mib, args.threads, args.rounds)
+        module, _dot, function = BENCHMARKS[args.what].partition(".")
+        getattr(importlib.import_module(module), function)(folder, args.mib, args.threads, args.rounds)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Declares a storage in the node's C(storage.cfg), in the format of Proxmox VE.
   - Sections of other types and options that the module does not know stay as they are.
-  - Only the definition is written; the storage is made usable when it is first used.
+  - Only the definition is written, and for a share its password; the storage is made usable when it is first used.
+    Storages of type V(nfs) and V(cifs) are mounted then.
 author:
   - holdfast.virt contributors (@holdfast-virt)
 extends_documentation_fragment:
@@ -29,22 +30,67 @@ options:
     required: true
   state:
     description:
-      - With V(present) the storage is declared, with V(absent) its declaration is removed. Files are never touched.
+      - With V(present) the storage is declared, with V(absent) its declaration is removed. Files on it are never
+        touched. What holdfast mounted is unmounted; the task fails when it is in use.
     type: str
     choices: [present, absent]
     default: present
   type:
     description:
-      - Kind of the storage. Cannot be changed later. V(lvmthin) is a thin pool of LVM and V(zfspool) a ZFS pool or
-        dataset. A thin pool holds volumes of containers and disks of machines, ZFS volumes of containers only.
+      - Kind of the storage. Cannot be changed later. V(nfs) is an export of an NFS server and V(cifs) a share of an SMB
+        server. V(lvmthin) is a thin pool of LVM and V(zfspool) a ZFS pool or dataset. A thin pool holds volumes of
+        containers and disks of machines, ZFS volumes of containers only.
     type: str
-    choices: [dir, lvmthin, zfspool]
+    choices: [dir, nfs, cifs, lvmthin, zfspool]
     default: dir
   path:
     description:
-      - Absolute directory of the storage. Needed when the storage is declared for the first time; cannot be changed
+      - Absolute directory of the storage. A storage of type V(dir) needs it when it is declared for the first time.
+        Storages of type V(nfs) and V(cifs) are mounted there, if nothing is said on C(/mnt/pve/NAME). Cannot be changed
         later.
     type: path
+  server:
+    description:
+      - Name or address of the server of a storage of type V(nfs) or V(cifs).
+    type: str
+  export:
+    description:
+      - What the server of a storage of type V(nfs) exports, for example V(/srv/backup).
+    type: str
+  share:
+    description:
+      - Name of the share of a storage of type V(cifs).
+    type: str
+  subdir:
+    description:
+      - Folder in the share to use instead of the whole, beginning with a slash.
+    type: str
+  options:
+    description:
+      - Options to mount a storage of type V(nfs) or V(cifs) with, as in fstab(5), for example V(vers=4.2).
+      - Unless it holds guests, NFS is mounted with V(soft), V(timeo=100) and V(retrans=2), so that an access ends with
+        an error after half a minute without an answer. CIFS is mounted with V(soft) and V(echo_interval=10). What is
+        given here comes later and wins.
+    type: list
+    elements: str
+  username:
+    description:
+      - User of the share. Without it the share is mounted as guest.
+    type: str
+  password:
+    description:
+      - Password of O(username). It is kept in a file of root's below C(priv/storage) in the configuration directory,
+        and given to C(mount) by that file. Without this option the password that is there stays.
+    type: str
+  domain:
+    description:
+      - Domain of O(username).
+    type: str
+  smbversion:
+    description:
+      - Version of the SMB protocol. V(default) takes the highest that both sides know.
+    type: str
+    choices: [default, "2.0", "2.1", "3", "3.0", "3.11"]
   vgname:
     description:
       - Volume group of a storage of type V(lvmthin).
@@ -115,6 +161,26 @@ EXAMPLES = r"""
     path: /mnt/nas
     content: [backup]
 
+- name: Declare an NFS export that receives backups
+  holdfast.virt.backup_storage:
+    name: nas
+    type: nfs
+    server: nas1.example.com
+    export: /srv/backup
+    options: [vers=4.2]
+    content: [backup]
+
+- name: Declare a share with a password from the vault
+  holdfast.virt.backup_storage:
+    name: filer
+    type: cifs
+    server: filer.example.com
+    share: backup
+    username: holdfast
+    password: "{{ vault_filer_password }}"
+    domain: EXAMPLE
+    content: [backup]
+
 - name: Declare a thin pool for containers
   holdfast.virt.backup_storage:
     name: thin
@@ -183,8 +249,16 @@ from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import
 )
 
 OPTIONS: dict[str, Any] = {
-    "type": {"type": "str", "choices": ["dir", "lvmthin", "zfspool"], "default": "dir"},
+    "type": {"type": "str", "choices": ["dir", "nfs", "cifs", "lvmthin", "zfspool"], "default": "dir"},
     "path": {"type": "path"},
+    "server": {"type": "str"},
+    "export": {"type": "str"},
+    "share": {"type": "str"},
+    "subdir": {"type": "str"},
+    "options": {"type": "list", "elements": "str"},
+    "username": {"type": "str"},
+    "domain": {"type": "str"},
+    "smbversion": {"type": "str", "choices": ["default", "2.0", "2.1", "3", "3.0", "3.11"]},
     "vgname": {"type": "str"},
     "thinpool": {"type": "str"},
     "pool": {"type": "str"},
@@ -202,18 +276,23 @@ OPTIONS: dict[str, Any] = {
 
 def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
     """Bring the definition to the asked state, or in check mode only plan to."""
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.changes import apply_change
+    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.store_mounts import (
+        apply_storage,
+        with_password,
+    )
     from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.stores import plan_storage
     from ansible_collections.holdfast.virt.plugins.module_utils.support.diff import definition_difference
     from ansible_collections.holdfast.virt.plugins.module_utils.support.params import retention
+    from ansible_collections.holdfast.virt.plugins.module_utils.support.report import ModuleReporter
 
     params = module.params
     wanted = None
     if params["state"] == "present":
         wanted = {**{name: params[name] for name in OPTIONS}, "prune_backups": retention(params)}
     change = plan_storage(host, params["name"], wanted, purge=params["purge_options"])
+    change = with_password(host, params["name"], change, params["password"] if wanted is not None else None)
     if change.changed and not module.check_mode:
-        apply_change(host, change)
+        apply_storage(host, params["name"], change, ModuleReporter(module))
     return {"changed": change.changed, "storage": change.after or {}, "diff": definition_difference(change)}
 
 
@@ -223,6 +302,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge_options": {"type": "bool", "default": False},
+            "password": {"type": "str", "no_log": True},
             **OPTIONS,
             **retention_spec(),
             **location_spec(),

@@ -18,6 +18,8 @@ from engine.errors import GuestError, IntegrityError, UsageError
 from engine.storages.mounts import unmount
 from engine.tasks.results import GuestOutcome
 from helpers.boxes import OWNER, Box, counted, maps_allowed, members
+from helpers.process import wait_for
+from helpers.volumes import sh
 
 from tests.demo.compare import differences
 
@@ -135,6 +137,45 @@ def test_snapshots_are_of_one_instant_and_stale_ones_go(btrfs_box: Box) -> None:
     assert len(counts) == 2 and max(counts) - min(counts) <= 1
 
 
+def test_subvolumes_inside_a_container_are_named(btrfs_box: Box) -> None:
+    box = btrfs_box
+
+    def fill(root: str) -> None:
+        for name in ("machines", "docker"):
+            path = Path(root, "srv", name)
+            path.parent.mkdir(exist_ok=True)
+            subprocess.run(["btrfs", "-q", "subvolume", "create", path], check=True)
+            (path / "inside").touch()
+
+    box.make(101, {"rootfs": "btrfs:101/subvol-101-disk-0.subvol"}, fill=fill)
+    box.start(101)
+    for mode in ("snapshot", "suspend", "stop"):
+        outcome = box.backup(101, mode, exclude_path=["/srv/docker"])
+        names = members(outcome.path or "")
+        assert "./srv/machines/" in names
+        assert "./srv/machines/inside" not in names
+        (warning,) = [line for line in outcome.warnings if "subvolume" in line]
+        assert "/srv/machines is a btrfs subvolume of its own inside rootfs" in warning
+
+
+def test_a_copy_that_does_not_fit_is_refused_before_the_container_is_frozen(box: Box, scratch: Path) -> None:
+    box.make(101, {"rootfs": "local:101/subvol-101-disk-0.subvol"})
+    box.start(101)
+    small = scratch / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "small", small], check=True)
+    try:
+        with pytest.raises(AssertionError, match=r"its files need more than the [0-9]+ bytes that are free"):
+            box.backup(101, "suspend", tmpdir=str(small))
+        assert not any("suspending container" in line for line in box.lines)
+        assert os.listdir(small) == []
+        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+        assert box.backup(101, "suspend", tmpdir=str(small)).mode == "suspend"
+    finally:
+        unmount(str(small))
+    box.expect_clean()
+
+
 def test_raw_images_are_mounted_to_start_to_back_up_and_to_restore(btrfs_box: Box) -> None:
     box = btrfs_box
     box.make(
@@ -166,8 +207,8 @@ def test_raw_images_are_mounted_to_start_to_back_up_and_to_restore(btrfs_box: Bo
     for vmid in (101, 201, 202):
         box.guest(vmid).stop()
     assert "/mounts/" not in Path("/proc/self/mounts").read_text(encoding="utf-8")
-    used = subprocess.run(["losetup", "--output", "BACK-FILE"], capture_output=True, text=True, check=True).stdout
-    assert f"{box.root}/local" not in used
+    # The kernel lets go of a loop device a little after its mount.
+    wait_for(lambda: f"{box.root}/local" not in sh("losetup", "--output", "BACK-FILE"), "the loop devices to be free")
     with pytest.raises(UsageError, match="no containers' volumes"):
         box.restore(down, 203, volumes={"rootfs": {"format": "qcow2"}})
 

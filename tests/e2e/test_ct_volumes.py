@@ -66,7 +66,13 @@ class TestBtrfs(Conformance):
 
     def test_subvolumes_inside_go_with_it(self, volume: BtrfsVolume) -> None:
         volume.create(None, 0)
-        sh("btrfs", "-q", "subvolume", "create", f"{volume.source}/inner")
+        assert volume.apart() == []
+        Path(volume.source, "var").mkdir()
+        for name in ("inner", "var/deep in", "inner/inmost"):
+            sh("btrfs", "-q", "subvolume", "create", f"{volume.source}/{name}")
+        assert volume.apart() == ["inner", "var/deep in"]
+        volume.take_snapshot()
+        assert volume.apart() == ["inner", "var/deep in"]
         volume.free()
         assert not Path(volume.source).exists()
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands that change archives: prune, archive."""
+"""The commands that change archives and mounts of storages: prune, archive, storage."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def register(verbs: Any) -> None:
     command.add_argument("--remove", action="store_true", help="remove it with notes and log")
     command.add_argument("--json", action="store_true")
     command.set_defaults(handler=change_archive)
+    command = verbs.add_parser("storage", help="mount a network storage, or unmount it")
+    command.add_argument("storage")
+    action = command.add_mutually_exclusive_group(required=True)
+    action.add_argument("--mount", action="store_true", help="mount it unless it is mounted")
+    action.add_argument("--unmount", action="store_true", help="unmount it if holdfast mounted it")
+    command.set_defaults(handler=change_mount)
 
 
 def _register_prune(verbs: Any) -> None:
@@ -71,4 +77,18 @@ def change_archive(args: argparse.Namespace, host: Host) -> int:
     elif after is not None:
         for key, value in after.items():
             say(sys.stdout, f"{key}: {value}")
+    return 0
+
+
+def change_mount(args: argparse.Namespace, host: Host) -> int:
+    """``holdfast storage``"""
+    from .tasks.store_mounts import mount_storage, unmount_storage
+
+    if args.mount:
+        mount_storage(host, args.storage)
+        say(sys.stdout, f"storage {args.storage!r} is mounted")
+    elif unmount_storage(host, args.storage):
+        say(sys.stdout, f"storage {args.storage!r} was unmounted")
+    else:
+        say(sys.stdout, f"storage {args.storage!r} is left alone: holdfast did not mount it")
     return 0

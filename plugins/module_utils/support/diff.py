@@ -101,10 +101,14 @@ def restore_difference(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def definition_difference(change: Change) -> dict[str, str]:
-    """The section of the file before and after."""
+    """The section of the file before and after; of a secret only that it changes."""
+    before, after = "", ""
+    if change.secret is not None:
+        before = f"# {change.secret.path}: {'a password' if change.secret.existed else 'does not exist'}\n"
+        after = f"# {change.secret.path}: {'does not exist' if change.secret.text is None else 'the new password'}\n"
     return {
-        "before": change.before_text,
-        "after": change.after_text,
+        "before": change.before_text + before,
+        "after": change.after_text + after,
         "before_header": change.path,
         "after_header": change.path,
     }

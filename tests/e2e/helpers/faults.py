@@ -23,13 +23,14 @@ from engine.errors import ProtocolError
 from engine.guests.qemu.agent import AgentClient
 from engine.guests.qemu.qmp import QmpClient
 from engine.stream.sink import FrameSink
+from engine.system import process
 from engine.system.undo import UndoStack
 
 KILL, TERM, HOLD, FAIL, NOTE = "kill", "term", "hold", "fail", "note"
 """Die at once; get a SIGTERM; stand still until told to go on; get an error although the step was made; or nothing."""
 
 _LOOKING = ("query-", "qom-get", "qom-list", "guest-sync", "guest-ping")
-_HARMLESS = ("ionice", "lxc-info")
+_HARMLESS = ("ionice", "lxc-info", "stat")
 _LIBVIRT = (
     "abortJob",
     "backupBegin",
@@ -97,7 +98,7 @@ def _wrap_all(step: Callable[[str], None]) -> None:
     wrap(UndoStack, "drop", _closed, before=True)
     wrap(QmpClient, "execute", lambda _client, command, *_rest: _command("qmp", command))
     wrap(AgentClient, "execute", lambda _client, command, *_rest: _command("agent", command))
-    wrap(subprocess, "run", lambda argv, *_rest: _program("end", argv))
+    wrap(process, "_end", lambda child: _program("end", child.args))
     wrap(subprocess.Popen, "communicate", lambda child, *_rest: _program("during", child.args), before=True)
     wrap(NbdExport, "__init__", lambda *_rest: "connected to a disk")
     wrap(FrameSink, "_put", lambda *_rest: "piece of the archive", before=True)

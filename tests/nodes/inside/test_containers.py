@@ -48,7 +48,7 @@ def box(thin: str, tank: str) -> Iterator[Box]:
     yield box
     box.close()
     for definition in load_storages(box.host).values():
-        volumes = open_storage(definition, "n1").volumes
+        volumes = open_storage(definition, box.host).volumes
         for volid in (volid for vmid in (101, 201, 202) for volid in volumes.list_volumes(vmid)):
             volumes.volume(volid.partition(":")[2]).free()
     shutil.rmtree(root)

@@ -86,7 +86,7 @@ def host(request: pytest.FixtureRequest, thin: str) -> Iterator[Host]:
 def volumes(host: Host) -> list[str]:
     """Ids of all volumes of the pool that belong to the restored guests."""
     (definition,) = [one for one in load_storages(host).values() if one.type == "lvmthin"]
-    storage = open_storage(definition, "n1")
+    storage = open_storage(definition, host)
     storage.activate(Need("images"))
     return [volid for vmid in (200, 201) for volid in storage.volumes.list_volumes(vmid)]
 

@@ -16,8 +16,10 @@ from engine.settings.storages import StorageDef, parse_storage_cfg
 from engine.storages import mounts
 from engine.storages.base import Need
 from engine.storages.registry import KINDS, open_storage
+from engine.system.host import Host, Paths
 
 BACKUP = Need("backup", write=True)
+HOST = Host("n1", Paths.under("/nowhere"))
 
 
 def define(path: Path, *lines: str) -> StorageDef:
@@ -25,16 +27,16 @@ def define(path: Path, *lines: str) -> StorageDef:
     return parse_storage_cfg(f"dir: nas\n{text}").storages["nas"]
 
 
-def refused(definition: StorageDef, need: Need = BACKUP, node: str = "n1") -> StorageError:
+def refused(definition: StorageDef, need: Need = BACKUP) -> StorageError:
     with pytest.raises(StorageError) as info:
-        open_storage(definition, node).activate(need)
+        open_storage(definition, HOST).activate(need)
     assert "nas" in info.value.message
     assert info.value.hint
     return info.value
 
 
 def test_activation_makes_the_folders(tmp_path: Path) -> None:
-    storage = open_storage(define(tmp_path / "new"), "n1")
+    storage = open_storage(define(tmp_path / "new"), HOST)
     storage.activate(BACKUP)
     assert sorted(os.listdir(tmp_path / "new")) == ["dump", "images"]
     assert storage.archives.path == str(tmp_path / "new" / "dump")
@@ -45,7 +47,7 @@ def test_activation_makes_the_folders(tmp_path: Path) -> None:
 
 
 def test_looking_makes_no_content_folders(tmp_path: Path) -> None:
-    storage = open_storage(define(tmp_path / "later"), "n1")
+    storage = open_storage(define(tmp_path / "later"), HOST)
     storage.activate(Need("backup"))
     assert storage.archives.list_archives() == []
     assert storage.free_space() > 0
@@ -53,7 +55,7 @@ def test_looking_makes_no_content_folders(tmp_path: Path) -> None:
 
 
 def test_content_dirs(tmp_path: Path) -> None:
-    storage = open_storage(define(tmp_path, "content-dirs backup=my/dumps"), "n1")
+    storage = open_storage(define(tmp_path, "content-dirs backup=my/dumps"), HOST)
     storage.activate(BACKUP)
     assert (tmp_path / "my" / "dumps").is_dir()
     twice = define(tmp_path, "content-dirs backup=same,images=same")
@@ -83,7 +85,7 @@ def test_a_mounted_disk_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 0:3 / {tmp_path} rw - ext4 /dev/sdb rw\n", encoding="utf-8")
     monkeypatch.setattr(mounts, "MOUNTINFO", str(table))
-    open_storage(define(tmp_path, "is_mountpoint yes"), "n1").activate(BACKUP)
+    open_storage(define(tmp_path, "is_mountpoint yes"), HOST).activate(BACKUP)
 
 
 def test_a_read_only_storage_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,11 +94,11 @@ def test_a_read_only_storage_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr("engine.storages.dir.os.access", access)
     assert "is not writable" in refused(define(tmp_path)).message
-    open_storage(define(tmp_path), "n1").activate(Need("backup"))
+    open_storage(define(tmp_path), HOST).activate(Need("backup"))
 
 
 def test_other_kinds_are_named(tmp_path: Path) -> None:
     definition = parse_storage_cfg("pbs: nas\n\tserver s\n\tdatastore d\n\tcontent backup\n").storages["nas"]
     with pytest.raises(StorageError, match="type 'pbs' is not supported"):
-        open_storage(definition, "n1")
-    assert set(KINDS) == {"dir", "lvmthin", "zfspool"}
+        open_storage(definition, HOST)
+    assert set(KINDS) == {"dir", "nfs", "cifs", "lvmthin", "zfspool"}

@@ -96,6 +96,26 @@ def test_kind_of_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert mounts.kind_of(str(tmp_path)) == "dir"
     assert mounts.kind_of(str(tmp_path / "file")) == "other"
     assert mounts.kind_of(str(tmp_path / "none")) == "missing"
-    monkeypatch.setattr(mounts, "REACH_SECONDS", 0.05)
-    monkeypatch.setattr(os.path, "isdir", lambda path: time.sleep(0.5))
-    assert mounts.kind_of(str(tmp_path)) == "unreachable"
+    (tmp_path / "link").symlink_to("nowhere")
+    assert mounts.kind_of(str(tmp_path / "link")) == "other"
+    assert mounts.kind_of(str(tmp_path / "file" / "below")) == "missing"
+    assert 0 < mounts.space(str(tmp_path)).free <= mounts.space(str(tmp_path)).total
+
+
+def test_a_folder_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for body, message in (
+        ("exec sleep 60", "does not answer within 0.3 s"),
+        ("echo \"stat: cannot statx '/x': Stale file handle\" >&2; exit 1", "cannot be accessed: Stale file handle"),
+    ):
+        fake = programs / "stat"
+        fake.write_text(f"#!/bin/sh\n{body}\n", encoding="ascii")
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        monkeypatch.setattr(mounts, "REACH_SECONDS", 0.3)
+        for look in (mounts.kind_of, mounts.space):
+            began = time.monotonic()
+            with pytest.raises(StorageError, match=message):
+                look(str(tmp_path))
+            assert time.monotonic() - began < 2

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import Iterator
 
@@ -43,6 +44,7 @@ def capture_ct(
     running = guest.status() != "stopped"
     volumes = [(mount, volume_at(guest.source(mount))) for mount in included]
     _remove_stale(volumes, report)
+    _warn_of_others(volumes, patterns, report)
     mode = _effective(mode, running, volumes, report)
     options.phases.begin(mode)
     captured = CapturedContainer(
@@ -115,6 +117,18 @@ def _remove_stale(volumes: list[tuple[Mount, Volume]], report: Reporter) -> None
         if volume.has_snapshot():
             report.warn(f"found old vzdump snapshot of {mount.key} ({volume.source}), removing it")
             volume.remove_snapshot()
+
+
+def _warn_of_others(volumes: list[tuple[Mount, Volume]], patterns: list[Pattern], report: Reporter) -> None:
+    """Subvolumes that the container made in its own: no snapshot has what is in them, and other modes stay outside."""
+    for mount, volume in volumes:
+        for name in volume.apart():
+            path = os.path.join(mount.mountpoint.strip("/"), name)
+            if not is_excluded(patterns, os.fsencode(path), folder=True):
+                report.warn(
+                    f"/{path} is a btrfs subvolume of its own inside {mount.key}: the backup has it as an empty folder;"
+                    " make it a plain folder or a mount point, or leave it out by exclude_path"
+                )
 
 
 @contextlib.contextmanager

@@ -10,17 +10,19 @@ import contextlib
 import os
 import struct
 import time
+from functools import partial
 from typing import Sequence
 
 from ..errors import GuestError
 from ..guests.lxc.guest import LxcGuest
 from ..rules.excludes import Pattern, literal, rsync_options
 from ..settings.ct_config import Mount
-from ..storages.mounts import filesystem_type
+from ..storages.mounts import filesystem_type, space
 from ..system.process import run
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .ct_freeze import frozen
+from .ct_room import check_room
 from .model import CaptureOptions, Timings
 
 _VANISHED = 24
@@ -42,17 +44,22 @@ def copy_tree(
     target = os.path.join(options.workdir, "root")
     os.makedirs(target, mode=0o755, exist_ok=True)
     root = f"/proc/{guest.init_pid()}/root"
+    points = [mount.mountpoint for mount in mounts]
+    check_room(root, points, [mount.mountpoint for mount in included], patterns, target, guest.info.label)
+    kind = filesystem_type(target)
+    remote = kind.startswith(_REMOTE)
     argv = [
-        *("rsync", "--stats", "-h", *_extended(target, report), "--numeric-ids", "-aH", "--delete", "--no-whole-file"),
+        *("rsync", "--stats", "-h", *_extended(target, kind, report)),
+        *("--numeric-ids", "-aH", "--delete", "--no-whole-file"),
         *("--sparse", "--one-file-system", "--relative"),
         *rsync_options(patterns),
         *_others(mounts, included),
         *(f"{root}/.{mount.mountpoint}" for mount in included),
         target,
     ]
-    _rsync(guest, argv, "first", report, tolerated=(_VANISHED,))
+    _rsync(guest, argv, "first", report, tolerated=(_VANISHED,), remote=remote)
     with options.phases.interruption(), frozen(guest, undo, report, timings):
-        _rsync(guest, argv, "final", report, tolerated=())
+        _rsync(guest, argv, "final", report, tolerated=(), remote=remote)
 
 
 def _others(mounts: Sequence[Mount], included: Sequence[Mount]) -> list[str]:
@@ -73,9 +80,8 @@ def _others(mounts: Sequence[Mount], included: Sequence[Mount]) -> list[str]:
     return options
 
 
-def _extended(target: str, report: Reporter) -> list[str]:
+def _extended(target: str, kind: str, report: Reporter) -> list[str]:
     """Options for what the temporary folder's file system can keep; people are told what is lost."""
-    kind = filesystem_type(target)
     if kind.startswith(_REMOTE):
         report.warn(
             f"the temporary directory is on {kind}: everything is copied over the network and back, consider a local"
@@ -99,10 +105,14 @@ def _extended(target: str, report: Reporter) -> list[str]:
     return options
 
 
-def _rsync(guest: LxcGuest, argv: list[str], name: str, report: Reporter, tolerated: tuple[int, ...]) -> None:
+def _rsync(
+    guest: LxcGuest, argv: list[str], name: str, report: Reporter, *, tolerated: tuple[int, ...], remote: bool
+) -> None:
     report.info(f"starting {name} sync")
     began = time.monotonic()
-    done = run(argv, check=False, timeout=None, error=GuestError)
+    # A frozen container does not wait for a server that is gone: rsync would try each file in turn.
+    watch = partial(space, argv[-1]) if remote else None
+    done = run(argv, check=False, timeout=None, error=GuestError, watch=watch)
     if done.returncode and done.returncode not in tolerated:
         detail = "\n".join(done.stderr.strip().splitlines()[-5:]) or "no message"
         raise GuestError(

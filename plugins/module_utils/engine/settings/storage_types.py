@@ -51,7 +51,7 @@ TYPES: dict[str, StorageType] = {
     "cifs": StorageType(
         ("server", "share"),
         (*_COMMON, *_RETENTION, *_FOLDERS, "path", "options", "content-dirs", "bwlimit", "subdir", "username",
-         "password", "domain", "smbversion"),
+         "domain", "smbversion"),
         _FILES,
         ("images",),
         shared=True,

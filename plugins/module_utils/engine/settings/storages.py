@@ -17,6 +17,7 @@ from typing import Callable, Mapping, TypeVar
 from ..errors import ConfigError, UsageError
 from ..rules.retention import format_keep, parse_keep
 from ..rules.values import parse_flag, split_words, whole_number
+from .network import NETWORK, default_path, network_mount
 from .propstring import parse_property_string
 from .section import Finding, Section, parse_sections
 from .storage_types import ALWAYS_SHARED, CONTENT, TYPES, default_content, possible_content, unknown_keys
@@ -110,10 +111,10 @@ def storage_from_section(section: Section, problems: list[str] | None = None) ->
             raise ConfigError(f"{key!r} is missing", hint=f"a storage of type {section.type} needs {key}")
     mkdir = reader.flag("mkdir", True)
     unmounted: bool | str = False
-    return StorageDef(
+    storage = StorageDef(
         name=section.id,
         type=kind,
-        path=reader.take("path", lambda text: _path(kind, text), ""),
+        path=reader.take("path", lambda text: _path(kind, text), default_path(kind, section.id)),
         content=_possible(kind, reader.take("content", _content, default_content(kind)), reader),
         nodes=reader.take("nodes", split_words, ()),
         disable=reader.flag("disable", False),
@@ -126,6 +127,9 @@ def storage_from_section(section: Section, problems: list[str] | None = None) ->
         max_protected_backups=reader.take("max-protected-backups", whole_number(-1), None),
         extra=values,
     )
+    if kind in NETWORK:
+        network_mount(kind, storage.path, storage.content, storage.extra, "")
+    return storage
 
 
 def section_from_storage(storage: StorageDef) -> Section:

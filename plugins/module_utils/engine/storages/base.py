@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import StorageError
 from ..settings.storages import StorageDef
+from ..system.host import Host
 from .dump import DumpFolder
 from .volumes.space import VolumeSpace
 
@@ -37,10 +38,10 @@ class Storage(ABC):
     contents: tuple[str, ...] = ()
     volumes: VolumeSpace
 
-    def __init__(self, definition: StorageDef, node: str) -> None:
+    def __init__(self, definition: StorageDef, host: Host) -> None:
         self.definition = definition
         self.name = definition.name
-        self.node = node
+        self.host = host
 
     @property
     def archives(self) -> DumpFolder:
@@ -62,9 +63,9 @@ class Storage(ABC):
             raise StorageError(
                 f"cannot use storage {self.name!r}: it is disabled", hint="remove 'disable' from its definition"
             )
-        if self.definition.nodes and self.node not in self.definition.nodes:
+        if self.definition.nodes and self.host.node not in self.definition.nodes:
             raise StorageError(
-                f"cannot use storage {self.name!r}: it is not available on node {self.node!r}",
+                f"cannot use storage {self.name!r}: it is not available on node {self.host.node!r}",
                 hint=f"it is declared for: {', '.join(self.definition.nodes)}",
             )
         if need.content and need.content not in self.definition.content:

@@ -11,6 +11,7 @@ import stat
 
 from ..errors import StorageError, UsageError
 from ..settings.storages import StorageDef
+from ..system.host import Host
 from .base import Need, Storage
 from .volumes.base import Volume
 from .volumes.image import ImageVolume
@@ -25,8 +26,8 @@ class DeviceStorage(Storage):
 
     contents = ("images",)
 
-    def __init__(self, path: str, node: str) -> None:
-        super().__init__(StorageDef(name=path, type="device", path=path, content=("images",)), node)
+    def __init__(self, path: str, host: Host) -> None:
+        super().__init__(StorageDef(name=path, type="device", path=path, content=("images",)), host)
         self.path = path
         self.volumes = DeviceSpace(path)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 
 from ..errors import StorageError
+from ..settings.network import NETWORK
 from ..settings.storages import StorageDef
+from ..system.host import Host
 from .base import Need, Storage
 from .dump import DumpFolder
 from .images import ImageFolder
-from .mounts import is_mount_point, kind_of
+from .mounts import Space, is_mount_point, kind_of, mount_point, space
 
 _SUBDIRS = {
     "images": "images",
@@ -25,15 +27,18 @@ _SUBDIRS = {
     "import": "import",
 }
 
+UNREACHABLE = "check the disk or the mount behind it"
+
 
 class DirStorage(Storage):
     """A folder."""
 
-    def __init__(self, definition: StorageDef, node: str) -> None:
-        super().__init__(definition, node)
+    def __init__(self, definition: StorageDef, host: Host) -> None:
+        super().__init__(definition, host)
         self.path = definition.path
         limit = definition.max_protected_backups
-        self._archives = DumpFolder(self.name, self._folder("backup"), -1 if limit is None else limit)
+        point = mount_point(self.path) if definition.type in NETWORK else ""
+        self._archives = DumpFolder(self.name, self._folder("backup"), -1 if limit is None else limit, point)
         self.volumes = ImageFolder(self.name, self.path)
 
     @property
@@ -58,8 +63,7 @@ class DirStorage(Storage):
         if not expected:
             return
         point = expected if isinstance(expected, str) else self.path
-        if kind_of(point) == "unreachable":
-            raise self._unusable(f"{point} does not answer", "check the mount behind it")
+        self._kind_of(point)
         if not is_mount_point(point):
             raise self._unusable(
                 f"{point} is expected to be a mount point, but nothing is mounted there",
@@ -67,7 +71,7 @@ class DirStorage(Storage):
             )
 
     def _check_base(self, need: Need) -> None:
-        kind = kind_of(self.path)
+        kind = self._kind_of(self.path)
         if kind == "missing" and self.definition.create_base_path:
             if not need.write:
                 # Looking must not change anything; a folder that is still to be made is an empty one.
@@ -83,8 +87,6 @@ class DirStorage(Storage):
             raise self._unusable(f"{self.path} does not exist", "create the directory, or mount what belongs there")
         if kind == "other":
             raise self._unusable(f"{self.path} is not a directory", f"correct 'path' of storage {self.name!r}")
-        if kind == "unreachable":
-            raise self._unusable(f"{self.path} does not answer", "check the mount behind it")
 
     def _make_folders(self) -> None:
         if not self.definition.create_subdirs:
@@ -114,19 +116,26 @@ class DirStorage(Storage):
             )
 
     def free_space(self) -> int:
-        status = self._statvfs()
-        return status.f_bavail * status.f_frsize
+        return self._space().free
 
     def total_space(self) -> int:
-        status = self._statvfs()
-        return status.f_blocks * status.f_frsize
+        return self._space().total
 
-    def _statvfs(self) -> os.statvfs_result:
+    def _space(self) -> Space:
         """Of the folder, or of where it would be made."""
         path = self.path
-        while not os.path.exists(path):
+        while self._kind_of(path) == "missing":
             path = os.path.dirname(path)
-        return os.statvfs(path)
+        try:
+            return space(path)
+        except StorageError as exc:
+            raise self._unusable(exc.message, UNREACHABLE) from exc
+
+    def _kind_of(self, path: str) -> str:
+        try:
+            return kind_of(path)
+        except StorageError as exc:
+            raise self._unusable(exc.message, UNREACHABLE) from exc
 
     def _unusable(self, why: str, remedy: str) -> StorageError:
         return StorageError(f"cannot use storage {self.name!r}: {why}", hint=remedy)

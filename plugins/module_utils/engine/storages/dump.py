@@ -23,6 +23,7 @@ from ..rules.names import ArchiveName, KnownName, parse_name
 from ..settings.archive_record import MAX_BYTES, ArchiveRecord, parse_record, write_record
 from ..system.files import create_anew, fsync_dir, read_small, remove_temporaries, write_atomic
 from ..system.undo import UndoStack
+from .mounts import mount_table, space
 
 _LISTED = re.compile(r"\.(tgz|(?:tar|vma)(?:\.(?:gz|lzo|zst|bz2))?)$")
 _VMID_INSIDE = re.compile(r"-([1-9][0-9]{2,8})-.+\.")
@@ -71,12 +72,14 @@ class DumpFolder:
     :param storage: name of the storage, for volume ids and messages.
     :param path: the folder.
     :param max_protected: how many archives of one guest may be protected; negative means any number.
+    :param point: where the storage is mounted by this program; empty if it is not.
     """
 
-    def __init__(self, storage: str, path: str, max_protected: int = -1) -> None:
+    def __init__(self, storage: str, path: str, max_protected: int = -1, point: str = "") -> None:
         self.storage = storage
         self.path = path
         self.max_protected = max_protected
+        self._point = point
 
     def list_archives(self, vmid: int | None = None, kind: str | None = None) -> list[Archive]:
         """Complete archives in the order of their file names.
@@ -135,7 +138,7 @@ class DumpFolder:
             raise StorageError(
                 f"cannot write archive {final}: it exists already", hint="archives are never overwritten; try again"
             )
-        token = undo.push(PARTIAL, partial=partial, final=final)
+        token = undo.push(PARTIAL, partial=partial, final=final, storage=self.storage, point=self._point)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)
@@ -259,7 +262,11 @@ class DumpFolder:
             )
 
     def put_log(self, name: ArchiveName, source: str) -> str:
-        """Copy a finished log beside the archive (also when the archive failed); returns its path."""
+        """Copy a finished log beside the archive (also when the archive failed); returns its path.
+
+        :raises StorageError: the storage does not answer.
+        """
+        _check_mounted(self._point, self.storage)
         target = self.log_path(name)
         with open(source, "rb") as log, os.fdopen(create_anew(target, 0o640), "wb") as copy:
             shutil.copyfileobj(log, copy)
@@ -297,7 +304,11 @@ class DumpFolder:
 
 
 def undo_partial(data: Mapping[str, Any]) -> None:
-    """Remove a partial archive; its companions too, unless the archive did get its name."""
+    """Remove a partial archive; its companions too, unless the archive did get its name.
+
+    :raises StorageError: the storage is not mounted, or does not answer.
+    """
+    _check_mounted(str(data.get("point") or ""), str(data.get("storage")))
     final = str(data["final"])
     doomed = [str(data["partial"])]
     if not os.path.lexists(final):
@@ -305,6 +316,20 @@ def undo_partial(data: Mapping[str, Any]) -> None:
     for path in doomed:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _check_mounted(point: str, storage: str) -> None:
+    """Where an archive lies on another machine: one look that is bounded in time, instead of an access that may not be.
+
+    :raises StorageError: the storage is not mounted, so that nobody can tell what is on it, or does not answer.
+    """
+    if not point:
+        return
+    if not any(one.point == point for one in mount_table()):
+        raise StorageError(
+            f"storage {storage!r} is not mounted on {point}", hint=f"mount it: `holdfast storage {storage} --mount`"
+        )
+    space(point)
 
 
 def _known_name(filename: str) -> KnownName | None:

@@ -10,6 +10,7 @@ from typing import Iterable
 
 from ..errors import StorageError
 from ..settings.storages import StorageDef
+from ..system.host import Host
 from .base import Need, Storage
 from .volumes.lvmthin import LvmThinVolume, lvm
 from .volumes.space import FlatSpace
@@ -20,8 +21,8 @@ class LvmThinStorage(Storage):
 
     contents = ("images", "rootdir")
 
-    def __init__(self, definition: StorageDef, node: str) -> None:
-        super().__init__(definition, node)
+    def __init__(self, definition: StorageDef, host: Host) -> None:
+        super().__init__(definition, host)
         self._group = str(definition.extra.get("vgname"))
         self._pool = str(definition.extra.get("thinpool"))
         self.volumes = LvmThinSpace(self.name, self._group, self._pool)

@@ -6,43 +6,67 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
-import threading
+from dataclasses import dataclass
 from typing import Iterator
 
 from ..errors import StorageError
-from ..system.process import run
+from ..system.process import Completed, run
 
-REACH_SECONDS = 2.0
-"""How long a folder may take to answer; a dead network mount would block for ever."""
+REACH_SECONDS = 10.0
+"""How long a folder may take to answer: a disk that wakes up needs some seconds, a dead mount would block for ever."""
 
 MOUNTINFO = "/proc/self/mountinfo"
 
 
-def mount_points() -> dict[str, str]:
-    """Every mount point of this mount namespace with the type of its file system; the topmost mount wins."""
-    return {point: kind for point, kind, _source in _mounts()}
+@dataclass(frozen=True)
+class Mounted:
+    """One mount of this mount namespace."""
+
+    point: str
+    type: str
+    source: str
 
 
-def mounted_from(device: str) -> list[str]:
-    """Where a block device is mounted in this mount namespace."""
-    return [point for point, _kind, source in _mounts() if source == device]
+@dataclass(frozen=True)
+class Space:
+    """Bytes of a file system altogether, and those that may still be written."""
+
+    total: int
+    free: int
 
 
-def _mounts() -> Iterator[tuple[str, str, str]]:
-    """Mount point, type and source of every mount, upper ones last."""
+def mount_table() -> Iterator[Mounted]:
+    """Every mount of this mount namespace; later ones may lie over earlier ones."""
     with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as stream:
         for line in stream:
             fields = line.split(" ")
             kind, source = fields[fields.index("-") + 1 :][:2]
-            yield _unescape(fields[4]), kind, _unescape(source)
+            yield Mounted(_unescape(fields[4]), kind, _unescape(source))
+
+
+def mount_points() -> dict[str, str]:
+    """Every mount point of this mount namespace with the type of its file system; the topmost mount wins."""
+    return {one.point: one.type for one in mount_table()}
+
+
+def mounted_from(device: str) -> list[str]:
+    """Where a block device is mounted in this mount namespace."""
+    return [one.point for one in mount_table() if one.source == device]
 
 
 def is_mount_point(path: str) -> bool:
     """Whether something is mounted exactly on ``path`` (after resolving links)."""
     return os.path.realpath(path) in mount_points()
+
+
+def mount_point(path: str) -> str:
+    """The path as the table of mounts names it, without asking what may be mounted there: its server may be gone."""
+    folder, last = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), last)
 
 
 def unmount(path: str) -> None:
@@ -85,7 +109,7 @@ def device_of(path: str) -> str | None:
         if os.major(status.st_dev):
             return _number(status.st_dev)
         above = _mount_point_above(path)
-        source = os.stat([source for point, _kind, source in _mounts() if point == above][-1])
+        source = os.stat([one.source for one in mount_table() if one.point == above][-1])
     except OSError:
         return None
     return _number(source.st_rdev) if stat.S_ISBLK(source.st_mode) else None
@@ -96,20 +120,40 @@ def _number(device: int) -> str:
 
 
 def kind_of(path: str) -> str:
-    """``dir``, ``other``, ``missing`` or ``unreachable`` (no answer within :data:`REACH_SECONDS`)."""
-    answer: list[str] = []
+    """``dir``, ``other`` or ``missing``.
 
-    def look() -> None:
-        if os.path.isdir(path):
-            answer.append("dir")
-        else:
-            answer.append("other" if os.path.lexists(path) else "missing")
+    :raises StorageError: it does not answer within :data:`REACH_SECONDS`, or only with an error.
+    """
+    done = _stat(path, "--dereference", "--format=%F")
+    if done.returncode == 0:
+        return "dir" if done.stdout.strip() == "directory" else "other"
+    if any(os.strerror(code) in done.stderr for code in (errno.ENOENT, errno.ENOTDIR)):
+        return "other" if os.path.lexists(path) else "missing"
+    raise _no_answer(path, done)
 
-    # A daemon thread: when the mount hangs, it is left behind and does not keep the process from ending.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(REACH_SECONDS)
-    return answer[0] if answer else "unreachable"
+
+def space(path: str) -> Space:
+    """Room of the file system that holds ``path``. A network file system asks its server for that.
+
+    :raises StorageError: it does not answer within :data:`REACH_SECONDS`, or only with an error.
+    """
+    done = _stat(path, "--file-system", "--format=%S %b %a")
+    if done.returncode:
+        raise _no_answer(path, done)
+    size, total, free = map(int, done.stdout.split())
+    return Space(total * size, free * size)
+
+
+def _stat(path: str, *options: str) -> Completed:
+    """Asked by a program of its own: one that hangs in a dead mount is left behind."""
+    try:
+        return run(["stat", *options, "--", path], check=False, timeout=REACH_SECONDS, error=StorageError)
+    except StorageError as exc:
+        raise StorageError(f"{path} does not answer within {REACH_SECONDS:g} s") from exc
+
+
+def _no_answer(path: str, done: Completed) -> StorageError:
+    return StorageError(f"{path} cannot be accessed: {done.stderr.strip().rpartition(': ')[2]}")
 
 
 def _unescape(field: str) -> str:

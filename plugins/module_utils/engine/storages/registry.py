@@ -8,21 +8,29 @@ from __future__ import annotations
 
 from ..errors import StorageError
 from ..settings.storages import StorageDef
+from ..system.host import Host
 from ..system.undo import Handler
 from .base import Storage
 from .dir import DirStorage
 from .dump import PARTIAL, undo_partial
 from .images import VOLUME, undo_volume
 from .lvmthin import LvmThinStorage
+from .network import NetworkStorage
 from .volumes.registry import UNDO as VOLUME_UNDO
 from .zfspool import ZfsPoolStorage
 
-KINDS: dict[str, type[Storage]] = {"dir": DirStorage, "lvmthin": LvmThinStorage, "zfspool": ZfsPoolStorage}
+KINDS: dict[str, type[Storage]] = {
+    "dir": DirStorage,
+    "nfs": NetworkStorage,
+    "cifs": NetworkStorage,
+    "lvmthin": LvmThinStorage,
+    "zfspool": ZfsPoolStorage,
+}
 
 UNDO: dict[str, Handler] = {PARTIAL: undo_partial, VOLUME: undo_volume, **VOLUME_UNDO}
 
 
-def open_storage(definition: StorageDef, node: str) -> Storage:
+def open_storage(definition: StorageDef, host: Host) -> Storage:
     """The storage behind a definition; nothing is touched until it is activated.
 
     :raises StorageError: this kind cannot be used by this version.
@@ -33,4 +41,4 @@ def open_storage(definition: StorageDef, node: str) -> Storage:
             f"cannot use storage {definition.name!r}: its type {definition.type!r} is not supported by this version",
             hint=f"supported types: {', '.join(sorted(KINDS))}",
         )
-    return kind(definition, node)
+    return kind(definition, host)

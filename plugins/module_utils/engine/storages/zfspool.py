@@ -11,6 +11,7 @@ from typing import Iterable
 
 from ..errors import StorageError
 from ..settings.storages import StorageDef
+from ..system.host import Host
 from .base import Need, Storage
 from .volumes.space import FlatSpace
 from .volumes.zfs import ZfsVolume, zfs
@@ -21,8 +22,8 @@ class ZfsPoolStorage(Storage):
 
     contents = ("rootdir",)
 
-    def __init__(self, definition: StorageDef, node: str) -> None:
-        super().__init__(definition, node)
+    def __init__(self, definition: StorageDef, host: Host) -> None:
+        super().__init__(definition, host)
         self._pool = str(definition.extra.get("pool"))
         mountpoint = definition.extra.get("mountpoint") or f"/{self._pool}"
         self.volumes = ZfsSpace(self.name, self._pool, mountpoint)

@@ -36,7 +36,10 @@ def write_error(path: str, written: int, exc: OSError) -> StorageError:
             f"storage full while writing {path} after {written} bytes",
             hint="free space there, or let prune-backups remove old archives",
         )
-    return StorageError(f"cannot write {path} after {written} bytes: {exc.strerror}")
+    return StorageError(
+        f"cannot write {path} after {written} bytes: {exc.strerror}",
+        hint="check the disk, or the server that the folder is mounted from; the next run removes what is left",
+    )
 
 
 def fd_position(fd: int) -> int:

@@ -84,6 +84,10 @@ class Paths:
         """Folder of ``<name>.yml``: VMs that somebody else starts."""
         return os.path.join(self.etc, "guests.d")
 
+    def storage_password(self, name: str) -> str:
+        """File with the password of a storage's server; as in Proxmox VE, whose folder is ``/etc/pve/priv``."""
+        return os.path.join(self.etc, "priv", "storage", f"{name}.pw")
+
     @property
     def vmids(self) -> str:
         """Ids given to guests that have none of their own."""
@@ -93,6 +97,10 @@ class Paths:
     def runs(self) -> str:
         """Run records: one folder per run, ``<run id>/run.json`` and ``<run id>/<vmid>.journal``."""
         return os.path.join(self.lib, "runs")
+
+    def mount_record(self, name: str) -> str:
+        """Tells what this program mounted for a storage; gone after a reboot, as the mount is."""
+        return os.path.join(self.run, "mounts", f"{name}.json")
 
     @property
     def outcomes(self) -> str:

@@ -6,16 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Callable, Mapping, Sequence
 
 from ..errors import DependencyError, HoldfastError
 
 _PR_SET_PDEATHSIG = 1
+_LOOK_SECONDS = 5.0
+_DEATH_SECONDS = 2.0
+_left_behind: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -66,33 +71,67 @@ def run(
     env: Mapping[str, str] | None = None,
     error: type[HoldfastError] = HoldfastError,
     hint: str = "",
+    watch: Callable[[], object] | None = None,
 ) -> Completed:
     """Run a command to its end and collect its output; it does not outlive this process.
 
     :param timeout: seconds after which it is killed; ``None`` only for work without a natural bound.
+    :param watch: called every few seconds meanwhile; what it raises ends the command, and is raised.
     :raises DependencyError: the program is not installed.
     :raises HoldfastError: (as ``error``) non-zero exit with ``check``, or the timeout passed.
     """
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(
-            list(argv),
-            input=stdin or b"",
-            capture_output=True,
-            timeout=timeout,
-            env=command_env(env),
-            check=False,
-            preexec_fn=bound(),
+        process = subprocess.Popen(
+            list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=command_env(env), preexec_fn=bound()
         )
     except FileNotFoundError as exc:
         raise DependencyError(
             f"cannot run {argv[0]!r}: the program is not installed", hint=f"install the package that provides {argv[0]}"
         ) from exc
+    try:
+        stdout, stderr = _communicate(process, stdin or b"", timeout, watch)
     except subprocess.TimeoutExpired as exc:
         raise error(f"`{describe(argv)}` did not finish within {timeout:g} s and was killed", hint=hint) from exc
+    finally:
+        _end(process)
     result = Completed(
-        done.returncode, done.stdout.decode("utf-8", "surrogateescape"), done.stderr.decode("utf-8", "surrogateescape")
+        process.returncode, stdout.decode("utf-8", "surrogateescape"), stderr.decode("utf-8", "surrogateescape")
     )
     if check and result.returncode != 0:
         detail = result.stderr.strip() or result.stdout.strip() or "no output"
         raise error(f"`{describe(argv)}` failed with exit status {result.returncode}: {detail}", hint=hint)
     return result
+
+
+def _communicate(
+    process: subprocess.Popen[bytes], stdin: bytes, timeout: float | None, watch: Callable[[], object] | None
+) -> tuple[bytes, bytes]:
+    if watch is None:
+        return process.communicate(stdin, timeout=timeout)
+    deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+    given: bytes | None = stdin
+    while True:
+        try:
+            return process.communicate(given, timeout=min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                raise
+            given = None
+            watch()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let nothing of it stay. What hangs in the kernel, in a dead mount, does not die; it is left to its fate."""
+    _left_behind[:] = [other for other in _left_behind if other.poll() is None]
+    if process.poll() is not None:
+        return
+    process.kill()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    try:
+        process.wait(_DEATH_SECONDS)
+    except subprocess.TimeoutExpired:
+        _left_behind.append(process)

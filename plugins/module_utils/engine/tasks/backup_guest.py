@@ -43,8 +43,11 @@ from .undoing import FOLDER, handlers, make_folder, unwind
 LEAST_SPACE = 1 << 20
 """Bytes that must be free before a backup begins; how much it will take cannot be known."""
 
-COPY_FILESYSTEMS = ("ext3", "ext4", "nfs", "nfs4", "reiserfs", "xfs")
-"""File systems beside whose archives a container's working copy is put; on others it goes to ``/var/tmp``."""
+COPY_FILESYSTEMS = ("ext3", "ext4", "reiserfs", "xfs")
+"""File systems beside whose archives a container's working copy is put; on others it goes to ``/var/tmp``.
+
+vzdump's list has NFS, too; but a frozen container must not wait for a server, which keeps no ACLs moreover.
+"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def _backup_locked(
             f"cannot back up {info.vmid} ({info.name}): it is locked ({lock})",
             hint="if nothing works on it any more, remove 'lock' from its config",
         )
+    # Anew for each guest: what was mounted at the beginning of the run need not be there any more.
+    storage.activate(Need("backup", write=True))
     _check_limits(storage, settings, info)
     storage.check_space(LEAST_SPACE, "a backup")
     undo = UndoStack(context.record.journal(info.vmid), handlers())
@@ -248,7 +253,7 @@ def _check_limits(storage: Storage, settings: BackupSettings, info: GuestInfo) -
 
 
 def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log: GuestLog) -> str:
-    """Where scratch files of this guest go: as vzdump, beside the archive where that can hold any file."""
+    """Where scratch files of this guest go: beside the archive where that can hold any file."""
     unique = f"vzdumptmp{os.getpid()}_{info.vmid}"
     if context.settings.tmpdir:
         return os.path.join(context.settings.tmpdir, unique)
@@ -259,7 +264,7 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
     dump = context.storage.archives.path
     kind = filesystem_type(dump)
     if kind not in COPY_FILESYSTEMS:
-        # As vzdump; and the users of an unprivileged container get through to it.
+        # The users of an unprivileged container get through to it.
         folder = os.path.join("/var/tmp", unique)
         log.info(f"the archives are on {kind}; temporary files of the container go to {folder}")
         return folder
@@ -297,8 +302,9 @@ def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome, 
     """Put the log beside the archive, also when there is none because the backup failed."""
     try:
         outcome.log = context.storage.archives.put_log(name, log.path)
-    except OSError as exc:
-        log.warn(f"cannot put the log beside the archive: {exc.strerror}")
+    except (OSError, StorageError) as exc:
+        reason = exc.message if isinstance(exc, StorageError) else exc.strerror
+        log.warn(f"cannot put the log beside the archive: {reason}")
 
 
 def error_dict(exc: HoldfastError | OSError) -> dict[str, Any]:

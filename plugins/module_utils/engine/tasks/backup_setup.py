@@ -286,4 +286,4 @@ def _target(host: Host, options: EffectiveOptions) -> Storage:
         create_base_path=False,
         content_dirs={"backup": "."},
     )
-    return open_storage(folder, host.node)
+    return open_storage(folder, host)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -47,7 +48,13 @@ def apply_change(host: Host, change: Change) -> None:
     with hold(os.path.join(host.paths.locks, f"{name}.lock"), f"change of {change.path}", wait=LOCK_SECONDS):
         if read_text(change.path) != change.base:
             raise ConfigError(f"cannot write {change.path}: it was changed in the meantime", hint="try again")
+        if change.secret is not None and change.secret.text is not None:
+            os.makedirs(os.path.dirname(change.secret.path), mode=0o700, exist_ok=True)
+            write_atomic(change.secret.path, change.secret.text, 0o600)
         write_atomic(change.path, change.text)
+        if change.secret is not None and change.secret.text is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(change.secret.path)
 
 
 def config_text(value: Any) -> str:

@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
-from ..errors import LockError
+import contextlib
+
+from ..errors import HoldfastError, LockError
+from ..storages.base import Need
+from ..storages.dump import PARTIAL
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
@@ -47,6 +51,7 @@ def _heal_run(host: Host, record: RunRecord, report: Reporter) -> None:
         try:
             with guest_lock(host, vmid, f"cleaning up guest {vmid} after run {record.id}"):
                 stack = UndoStack.load(path, handlers())
+                _wake_storages(host, stack)
                 for kind, data in reversed(stack.pending):
                     report.info(f"guest {vmid}: undoing {kind} {_brief(data)}")
                 for problem in stack.unwind():
@@ -55,6 +60,16 @@ def _heal_run(host: Host, record: RunRecord, report: Reporter) -> None:
             report.warn(f"guest {vmid}: left as run {record.id} left it: {exc.message}")
     if record.state == "running":
         record.abort()
+
+
+def _wake_storages(host: Host, stack: UndoStack) -> None:
+    """Mount what the undo needs; where that fails the undo says so."""
+    from .stores import get_storage
+
+    for kind, data in stack.pending:
+        if kind == PARTIAL and data.get("point"):
+            with contextlib.suppress(HoldfastError):
+                get_storage(host, str(data["storage"])).activate(Need())
 
 
 def _brief(data: dict[str, object]) -> str:

@@ -47,7 +47,7 @@ def storages_info(host: Host) -> list[dict[str, Any]]:
         if definition is None:
             continue
         try:
-            storage = open_storage(definition, host.node)
+            storage = open_storage(definition, host)
             storage.activate(Need())
             row.update(usable=True, total=storage.total_space(), free=storage.free_space())
             if "backup" in definition.content:

@@ -235,7 +235,7 @@ def _folder_storage(host: Host, path: str) -> Storage:
     """A folder as a storage, so that its free space can be asked."""
     if not os.path.isdir(path):
         raise UsageError(f"cannot restore disks to {path}: there is no such folder", hint="create it")
-    return open_storage(StorageDef(name=path, type="dir", path=path, content=("images",)), host.node)
+    return open_storage(StorageDef(name=path, type="dir", path=path, content=("images",)), host)
 
 
 def _free(folder: str, stem: str, suffix: str, taken: set[str]) -> str:

@@ -82,7 +82,7 @@ def open_device(host: Host, path: str, size: int, existing: GuestInfo | None) ->
 
     :raises StorageError: it is none, too small, or in use; :raises UsageError: another guest has it.
     """
-    storage = DeviceStorage(path, host.node)
+    storage = DeviceStorage(path, host)
     storage.activate(Need("images", write=True))
     storage.check_space(size, "the disk")
     for info in list_guests(host):

@@ -356,12 +356,25 @@ class RestoreResult:
 
 
 @dataclass(frozen=True)
+class SecretFile:
+    """A file for its owner's eyes only, as a change leaves it.
+
+    :param text: its content, ``None`` to remove it; :param existed: whether there is one before.
+    """
+
+    path: str
+    text: str | None = field(repr=False)
+    existed: bool
+
+
+@dataclass(frozen=True)
 class Change:
     """A change of a definition, planned or made.
 
     :param before: the definition's keys before, ``None`` when it did not exist; :param after: the same afterwards.
     :param before_text: the section as it stands in the file; :param after_text: as it will stand there.
     :param path: the file; :param text: that file's whole new content; :param base: its content when this was planned.
+    :param secret: a file that is written or removed with it, where that changes.
     """
 
     path: str
@@ -372,10 +385,11 @@ class Change:
     text: str
     warnings: tuple[str, ...] = ()
     base: str | None = None
+    secret: SecretFile | None = None
 
     @property
     def changed(self) -> bool:
-        return self.before_text != self.after_text
+        return self.before_text != self.after_text or self.secret is not None
 
     def to_dict(self) -> dict[str, Any]:
         return {

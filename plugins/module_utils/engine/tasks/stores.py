@@ -71,7 +71,7 @@ def get_storage(host: Host, name: str) -> Storage:
             f"storage {name!r} does not exist",
             hint=f"defined in {host.paths.storage_cfg} are: {', '.join(file.storages) or 'none'}",
         )
-    return open_storage(file.storages[name], host.node)
+    return open_storage(file.storages[name], host)
 
 
 def open_storages(host: Host, need: Need) -> list[Storage]:
@@ -81,7 +81,7 @@ def open_storages(host: Host, need: Need) -> list[Storage]:
     usable = []
     for definition in load_storages(host).values():
         try:
-            storage = open_storage(definition, host.node)
+            storage = open_storage(definition, host)
             storage.activate(need)
         except HoldfastError:
             continue

@@ -75,6 +75,10 @@ class Volume(ABC):
     def remove_snapshot(self) -> None:  # noqa: B027  there is nothing to remove unless a kind says so
         """Remove the snapshot; harmless when there is none."""
 
+    def apart(self) -> list[str]:
+        """Folders in it that are volumes of their own, which no backup of this one takes along."""
+        return []
+
 
 def flush(path: str) -> None:
     """Write the dirty data of the file system that holds ``path`` to disk, so that little is left for the pause."""

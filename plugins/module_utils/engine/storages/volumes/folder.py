@@ -81,6 +81,14 @@ class BtrfsVolume(FolderVolume):
         if self.has_snapshot():
             _btrfs("subvolume", "delete", "--", self._snapshot)
 
+    def apart(self) -> list[str]:
+        # Lines like "ID 258 gen 9 top level 257 path images/101/subvol-101-disk-0.subvol/var/lib/machines".
+        argv = ["btrfs", "subvolume", "list", "-o", "--", self.source]
+        lines = run(argv, timeout=600, error=StorageError).stdout.splitlines()
+        names = [line.partition(" path ")[2] for line in lines]
+        own = os.path.basename(self.source) + "/"
+        return sorted(name.partition(own)[2] or name for name in names)
+
     def free(self) -> None:
         self.remove_snapshot()
         super().free()
