@@ -61,6 +61,20 @@ def runner(name: str, examples: int, count: Callable[[], None] = lambda: None) -
     return attempt
 
 
+def try_until(end: float, name: str) -> int:
+    """Try one target until that moment of the monotonic clock, at least once; returns how many inputs it got."""
+    tried = 0
+
+    def count() -> None:
+        nonlocal tried
+        tried += 1
+
+    while True:
+        runner(name, _ROUND, count)()
+        if time.monotonic() >= end:
+            return tried
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", nargs="?", type=int, default=60, help="for all targets together (60)")
@@ -70,15 +84,8 @@ def main() -> int:
     chosen = args.target or list(TARGETS)
     began = time.monotonic()
     for number, name in enumerate(chosen, 1):
-        end = began + args.seconds * number / len(chosen)
-        tried = [0]
-
-        def count(tried: list[int] = tried) -> None:
-            tried[0] += 1
-
-        while time.monotonic() < end:
-            runner(name, _ROUND, count)()
-        sys.stdout.write(f"{name:8} {tried[0]} inputs, nothing wrong\n")
+        tried = try_until(began + args.seconds * number / len(chosen), name)
+        sys.stdout.write(f"{name:8} {tried} inputs, nothing wrong\n")
         sys.stdout.flush()
     return 0
 
