@@ -62,16 +62,17 @@ def runner(name: str, examples: int, count: Callable[[], None] = lambda: None) -
 
 
 def try_until(end: float, name: str) -> int:
-    """Try one target until that moment of the monotonic clock; returns how many inputs it got."""
+    """Try one target until that moment of the monotonic clock, at least once; returns how many inputs it got."""
     tried = 0
 
     def count() -> None:
         nonlocal tried
         tried += 1
 
-    while time.monotonic() < end:
+    while True:
         runner(name, _ROUND, count)()
-    return tried
+        if time.monotonic() >= end:
+            return tried
 
 
 def main() -> int:

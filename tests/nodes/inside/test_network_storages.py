@@ -37,8 +37,8 @@ from tests.nodes.inside.servers import PASSWORD, NfsServer, Server, SmbServer
 
 POINT = "/mnt/pve/nas"
 THIN = "lvmthin: lvm\n\tvgname vg0\n\tthinpool thin\n\tcontent rootdir\n\n"
-SECONDS = 150
-"""By then a backup whose server is gone must have ended: a few accesses of half a minute each."""
+SECONDS = 240
+"""By then a backup whose server is gone must have ended: some requests that each wait in vain."""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,14 @@ def expect_alive(box: Box) -> None:
     wait_for(lambda: written(box) > before, "the container's writer")
 
 
+def answers(box: Box) -> bool:
+    try:
+        nas(box).activate(Need("backup"))
+    except StorageError:
+        return False
+    return True
+
+
 def test_backup_and_restore(box: Box, server: Server) -> None:
     original = box.files(101)
     storage = declare(box, server.section)
@@ -207,6 +215,7 @@ def test_server_gone_during_a_backup(box: Box, server: Server, how: str) -> None
     assert "cannot use storage 'nas'" in again.out + again.err
     expect_alive(box)
     server.come_back()
+    wait_for(lambda: answers(box), "the mount to recover", 120)
     outcome = box.backup(101, "snapshot", storage="nas")
     assert list(dumps(server).glob("*.dat")) == []
     assert [path.name for path in dumps(server).glob("*.tar.zst")] == [os.path.basename(outcome.path or "")]

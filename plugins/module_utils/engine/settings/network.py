@@ -23,7 +23,7 @@ MOUNT_ROOT = "/mnt/pve"
 
 _GUEST_DATA = ("images", "rootdir")
 _NFS_BOUNDED = ("soft", "timeo=100", "retrans=2")
-"""An access ends with an error after 30 s: 10 s, and 20 s for the second attempt (nfs(5))."""
+"""A request ends with an error 30 s after a server went away (nfs(5)); opening and closing files take several."""
 _CIFS_BOUNDED = ("soft", "echo_interval=10")
 """A server that does not answer three echoes counts as gone; accesses end with an error then (mount.cifs(8))."""
 _PRIVATE = ("file_mode=0600", "dir_mode=0700")

@@ -68,6 +68,8 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
             result.options = prepared.effective_options()
             result.warnings = list(prepared.warnings)
             prepared.storage.activate(Need("backup", write=True))
+            # What lay on a target that was away could not be removed before.
+            heal(host, log)
             with run_lock(host, prepared.settings.lockwait, log):
                 _run_locked(host, prepared, result, hooks, log)
     return result
