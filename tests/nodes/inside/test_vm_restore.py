@@ -55,19 +55,19 @@ for _place in (0, 37 * CLUSTER + 4096, 500 * CLUSTER, SIZE - 512):
     DISK[_place : _place + 512] = os.urandom(512)
 
 
-@pytest.fixture(params=["thin", "zeroing"])
+@pytest.fixture(params=["careless", "zeroing"])
 def host(request: pytest.FixtureRequest, thin: str) -> Iterator[Host]:
-    """A node with a pool that was full of something; ``thin`` does not zero the chunks that it hands out."""
+    """A node with a pool that was full of something; the careless one does not zero the chunks that it hands out."""
     pool = str(request.param)
-    if pool == "zeroing":
-        sh("lvcreate", "-q", "-L", "200M", "-Zy", "--thinpool", pool, thin)
+    sh("lvcreate", "-q", "-L", "128M", "-Zy" if pool == "zeroing" else "-Zn", "--thinpool", pool, thin)
     root = Path(tempfile.mkdtemp(prefix="vm-"))
     host = Host("n1", Paths.under(str(root)))
     (root / "backup" / "dump").mkdir(parents=True)
     (root / "etc").mkdir()
     Path(host.paths.storage_cfg).write_text(STORAGES.format(root=root, pool=pool), encoding="ascii")
-    sh("lvcreate", "-q", "-V", "100M", "-n", "stale", "--thinpool", pool, thin)
-    Path(f"/dev/{thin}/stale").write_bytes(b"\xee" * (100 << 20))
+    # Chunks are handed out in turn: only when all were used, the next ones hold something.
+    sh("lvcreate", "-q", "-V", "128M", "-n", "stale", "--thinpool", pool, thin)
+    Path(f"/dev/{thin}/stale").write_bytes(b"\xee" * (128 << 20))
     sh("lvremove", "-q", "-f", f"{thin}/stale")
     with open_sink(str(root / "backup" / "dump" / NAME), "zst") as sink:
         devices = [("drive-scsi0", SIZE), ("drive-virtio0", CLUSTER)]
@@ -78,8 +78,7 @@ def host(request: pytest.FixtureRequest, thin: str) -> Iterator[Host]:
     yield host
     for volid in volumes(host):
         sh("lvremove", "-q", "-f", f"{thin}/{volid.partition(':')[2]}")
-    if pool == "zeroing":
-        sh("lvremove", "-q", "-f", f"{thin}/{pool}")
+    sh("lvremove", "-q", "-f", f"{thin}/{pool}")
     shutil.rmtree(root)
 
 
