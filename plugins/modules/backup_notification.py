@@ -197,7 +197,8 @@ OPTIONS: dict[str, Any] = {
 
 def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
     """Bring the target to the asked state, or in check mode only plan to."""
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.targets import apply_target, plan_target
+    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.changes import apply_change
+    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.targets import plan_target
     from ansible_collections.holdfast.virt.plugins.module_utils.support.diff import target_difference
 
     params = module.params
@@ -210,8 +211,8 @@ def declare(module: AnsibleModule, host: Host) -> dict[str, Any]:
         purge=params["purge_options"],
     )
     if change.changed and not module.check_mode:
-        apply_target(host, change)
-    return {"changed": change.changed, "target": change.section.after or {}, "diff": target_difference(change)}
+        apply_change(host, change)
+    return {"changed": change.changed, "target": change.after or {}, "diff": target_difference(change)}
 
 
 def main() -> None:

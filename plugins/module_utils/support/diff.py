@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.results import Change
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.timers import TimerPlan
-
-if TYPE_CHECKING:
-    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.targets import TargetChange
 
 
 def size_text(size: int | None) -> str:
@@ -100,12 +97,8 @@ def restore_difference(result: Mapping[str, Any]) -> dict[str, str]:
     return {"before": _text(before), "after": _text(after)}
 
 
-def definition_difference(change: Change) -> dict[str, str]:
-    """The section of the file before and after; of a secret only that it changes."""
-    before, after = "", ""
-    if change.secret is not None:
-        before = f"# {change.secret.path}: {'a password' if change.secret.existed else 'does not exist'}\n"
-        after = f"# {change.secret.path}: {'does not exist' if change.secret.text is None else 'the new password'}\n"
+def _sections(change: Change, before: str = "", after: str = "") -> dict[str, str]:
+    """Sections of a file before and after, and what goes with them on each side."""
     return {
         "before": change.before_text + before,
         "after": change.after_text + after,
@@ -114,18 +107,25 @@ def definition_difference(change: Change) -> dict[str, str]:
     }
 
 
-def target_difference(change: TargetChange) -> dict[str, str]:
+def definition_difference(change: Change) -> dict[str, str]:
+    """The section of the file before and after; of a secret only that it changes."""
+    before, after = "", ""
+    if change.secret is not None:
+        before = f"# {change.secret.path}: {'a password' if change.secret.existed else 'does not exist'}\n"
+        after = f"# {change.secret.path}: {'does not exist' if change.secret.text is None else 'the new password'}\n"
+    return _sections(change, before, after)
+
+
+def target_difference(change: Change) -> dict[str, str]:
     """The target's section before and after, and whether its secret changes."""
-    shown = definition_difference(change.section)
-    before, after = change.secret.shown()
-    return {**shown, "before": shown["before"] + before, "after": shown["after"] + after}
+    from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.targets import shown_secret
+
+    return _sections(change, *shown_secret(change))
 
 
 def jobs_difference(change: Change, timers: TimerPlan) -> dict[str, str]:
     """The sections of jobs that change, and what their timers say, before and after."""
-    shown = definition_difference(change)
-    before, after = timers.texts()
-    return {**shown, "before": shown["before"] + before, "after": shown["after"] + after}
+    return _sections(change, *timers.texts())
 
 
 def archive_difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any]:

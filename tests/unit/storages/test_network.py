@@ -260,6 +260,15 @@ def test_the_password_of_a_share(programs: Programs, share: Declare) -> None:
         share("s3same\nuid=0", True, username="anna")
 
 
+def test_a_new_password_alone_leaves_the_file_as_it_is(programs: Programs, share: Declare) -> None:
+    share("s3same", True, username="anna")
+    path = Path(programs.host.paths.storage_cfg)
+    text = "# by hand\nnonsense\n" + path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    share("s3same2", True, username="anna")
+    assert path.read_text(encoding="utf-8") == text
+
+
 def test_a_share_without_its_password(programs: Programs, share: Declare) -> None:
     share(None, True, username="anna")
     refused(programs.storage(), "no password is known for //s/b")

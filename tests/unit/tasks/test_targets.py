@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from engine.errors import ConfigError, HoldfastError
 from engine.system.host import Host, Paths
-from engine.tasks.targets import TargetChange, apply_target, plan_target, read_targets
+from engine.tasks.changes import apply_change
+from engine.tasks.results import Change
+from engine.tasks.targets import plan_target, read_targets, shown_secret
 
 CHAT = {"type": "webhook", "url": "https://x/", "headers": {"Authorization": "Bearer {secret}"}}
 MAIL = {"type": "smtp", "server": "mail", "from_address": "a@b", "mailto": ["c@d"], "username": "n1"}
@@ -24,9 +26,9 @@ def host(tmp_path: Path) -> Host:
     return Host("n1", Paths.under(str(tmp_path)))
 
 
-def declare(host: Host, name: str, wanted: dict[str, Any] | None, **more: Any) -> TargetChange:
+def declare(host: Host, name: str, wanted: dict[str, Any] | None, **more: Any) -> Change:
     change = plan_target(host, name, wanted, **more)
-    apply_target(host, change)
+    apply_change(host, change)
     return change
 
 
@@ -38,12 +40,12 @@ def test_a_target_is_declared_changed_and_removed(host: Host) -> None:
     wanted = {"type": "sendmail", "mailto": ["root", "a@b"], "rule": "failure"}
     planned = plan_target(host, "admins", wanted)
     assert planned.changed and not os.path.exists(host.paths.notifications_cfg)
-    apply_target(host, planned)
+    apply_change(host, planned)
     text = Path(host.paths.notifications_cfg).read_text(encoding="utf-8")
     assert text == "sendmail: admins\n\tmailto root,a@b\n\trule failure\n\n"
     assert not declare(host, "admins", wanted).changed
-    assert declare(host, "admins", {"rule": "change"}).section.after == {**wanted, "name": "admins", "rule": "change"}
-    assert declare(host, "admins", {"mailto": ["root"]}, purge=True).section.after == {
+    assert declare(host, "admins", {"rule": "change"}).after == {**wanted, "name": "admins", "rule": "change"}
+    assert declare(host, "admins", {"mailto": ["root"]}, purge=True).after == {
         "name": "admins",
         "type": "sendmail",
         "rule": "always",
@@ -58,15 +60,33 @@ def test_a_secret_is_kept_apart_and_not_shown(host: Host) -> None:
     change = declare(host, "chat", CHAT, secret="geheim")
     assert secret_of(host, "chat").read_text(encoding="utf-8") == "geheim\n"
     assert secret_of(host, "chat").stat().st_mode & 0o777 == 0o600
-    assert change.secret.shown() == ("", "\tsecret (new)\n")
+    assert shown_secret(change) == ("", "\tsecret (new)\n")
     assert "geheim" not in Path(host.paths.notifications_cfg).read_text(encoding="utf-8")
-    assert "geheim" not in str(change.section)
+    assert "geheim" not in str(change)
     for again in ({}, {"secret": "geheim"}):
         assert not declare(host, "chat", CHAT, **again).changed
     other = declare(host, "chat", CHAT, secret="anders")
-    assert other.changed and not other.section.changed
-    assert other.secret.shown() == ("\tsecret (set)\n", "\tsecret (new)\n")
+    assert other.changed and other.before_text == other.after_text
+    assert shown_secret(other) == ("\tsecret (set)\n", "\tsecret (new)\n")
     assert secret_of(host, "chat").read_text(encoding="utf-8") == "anders\n"
+
+
+def test_a_new_secret_alone_leaves_the_file_as_it_is(host: Host) -> None:
+    declare(host, "chat", CHAT, secret="geheim")
+    path = Path(host.paths.notifications_cfg)
+    text = "# by hand\nnonsense\n" + path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    assert declare(host, "chat", CHAT, secret="anders").changed
+    assert path.read_text(encoding="utf-8") == text
+    assert secret_of(host, "chat").read_text(encoding="utf-8") == "anders\n"
+
+
+def test_no_secret_is_written_for_a_change_that_is_refused(host: Host) -> None:
+    late = plan_target(host, "chat", CHAT, secret="geheim")
+    declare(host, "admins", {"type": "sendmail", "mailto": ["root"]})
+    with pytest.raises(ConfigError, match="changed in the meantime"):
+        apply_change(host, late)
+    assert not secret_of(host, "chat").exists()
 
 
 def test_a_secret_that_others_could_read_is_replaced(host: Host) -> None:
@@ -80,7 +100,7 @@ def test_a_secret_that_others_could_read_is_replaced(host: Host) -> None:
 def test_a_secret_goes_when_nothing_needs_it(wanted: dict[str, Any] | None, host: Host) -> None:
     declare(host, "chat", CHAT, secret="geheim")
     change = declare(host, "chat", wanted)
-    assert change.secret.shown() == ("\tsecret (set)\n", "")
+    assert shown_secret(change) == ("\tsecret (set)\n", "")
     assert not secret_of(host, "chat").exists()
 
 

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
 from ..errors import ConfigError
-from .files import write_atomic
+from .files import fsync_dir, write_atomic
 
 
 def read_secret(path: str) -> str | None:
@@ -45,3 +46,10 @@ def write_secret(path: str, text: str) -> None:
     """Replace the secret; at no time can anybody but root read it."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     write_atomic(path, f"{text}\n", 0o600)
+
+
+def remove_secret(path: str) -> None:
+    """Remove the secret, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        fsync_dir(os.path.dirname(path))

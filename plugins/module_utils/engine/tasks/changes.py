@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from typing import Any
+from typing import Any, Sequence
 
 from ..errors import ConfigError
+from ..settings.section import Finding, Section, about, check_writable, replace_section, write_sections
 from ..system.files import read_text, write_atomic
 from ..system.host import Host
 from ..system.locks import hold
+from ..system.secrets import remove_secret, write_secret
 from .results import Change
 
 LOCK_SECONDS = 10.0
@@ -37,8 +38,48 @@ def make_change(
     return Change(path, before, after, before_text, after_text, text, warnings, base)
 
 
+def change_section(
+    *,
+    path: str,
+    base: str | None,
+    sections: Sequence[Section],
+    findings: Sequence[Finding],
+    name: str,
+    new: Section | None,
+    same: bool,
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+) -> Change:
+    """A change of one section of a file; other parameters as of :func:`make_change`.
+
+    :param sections: all that the file has; :param findings: what in it has no effect.
+    :param new: the section as it is to be, ``None`` to remove it; :param same: it means what the old one does.
+    :raises ConfigError: the file holds lines that writing it would lose.
+    """
+    old = find_section(sections, name)
+    if same and not about(findings, name):
+        # Written by hand in another order, but the same: it stays as it is.
+        new = old
+    if new != old:
+        check_writable(findings, path)
+    return make_change(
+        path=path,
+        base=base,
+        before=before,
+        after=after,
+        before_text=write_sections([old] if old is not None else []),
+        after_text=write_sections([new] if new is not None else []),
+        text=write_sections(replace_section(sections, name, new)),
+    )
+
+
+def find_section(sections: Sequence[Section], name: str) -> Section | None:
+    """The section of that name, of whatever type."""
+    return next((section for section in sections if section.id == name), None)
+
+
 def apply_change(host: Host, change: Change) -> None:
-    """Write a planned change.
+    """Write a planned change; a definition that needs a secret never stands there without it.
 
     :raises ConfigError: somebody else changed the file meanwhile.
     """
@@ -49,12 +90,12 @@ def apply_change(host: Host, change: Change) -> None:
         if read_text(change.path) != change.base:
             raise ConfigError(f"cannot write {change.path}: it was changed in the meantime", hint="try again")
         if change.secret is not None and change.secret.text is not None:
-            os.makedirs(os.path.dirname(change.secret.path), mode=0o700, exist_ok=True)
-            write_atomic(change.secret.path, change.secret.text, 0o600)
-        write_atomic(change.path, change.text)
+            write_secret(change.secret.path, change.secret.text)
+        if change.before_text != change.after_text:
+            # For a secret alone the file is not written anew: lines that nobody understands would be lost.
+            write_atomic(change.path, change.text)
         if change.secret is not None and change.secret.text is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(change.secret.path)
+            remove_secret(change.secret.path)
 
 
 def config_text(value: Any) -> str:

@@ -357,9 +357,9 @@ class RestoreResult:
 
 @dataclass(frozen=True)
 class SecretFile:
-    """A file for its owner's eyes only, as a change leaves it.
+    """A file with a secret, as a change leaves it.
 
-    :param text: its content, ``None`` to remove it; :param existed: whether there is one before.
+    :param text: its one line, ``None`` to remove it; :param existed: whether there is one before.
     """
 
     path: str

@@ -30,7 +30,8 @@ def with_password(host: Host, name: str, change: Change, password: str | None) -
     :raises ConfigError: the storage has no use for a password, or cannot have this one.
     """
     path = host.paths.storage_password(name)
-    known = read_text(path)
+    text = read_text(path)
+    known = None if text is None else text.rstrip("\n")
     used = change.after is not None and change.after["type"] == "cifs" and "username" in change.after
     if password is not None:
         if not used:
@@ -40,7 +41,7 @@ def with_password(host: Host, name: str, change: Change, password: str | None) -
             )
         if not password or "\n" in password or "\0" in password:
             raise ConfigError(f"cannot keep the password of storage {name!r}: it is empty or has more than one line")
-    wanted = f"password={password}\n" if password is not None else known if used else None
+    wanted = f"password={password}" if password is not None else known if used else None
     return change if wanted == known else replace(change, secret=SecretFile(path, wanted, known is not None))
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Mapping
 
 from ..errors import ConfigError, HoldfastError, UsageError
-from ..settings.section import Section, about, check_writable, replace_section, write_sections
+from ..settings.section import Section
 from ..settings.storage_types import TYPES, unknown_keys
 from ..settings.storages import (
     StorageDef,
@@ -24,7 +24,7 @@ from ..settings.storages import (
 )
 from ..system.files import read_text
 from ..system.host import Host
-from .changes import config_text, make_change
+from .changes import change_section, config_text
 from .results import Change
 
 if TYPE_CHECKING:
@@ -113,21 +113,16 @@ def plan_storage(
     after = wanted if wanted is None or isinstance(wanted, StorageDef) else _merged(name, before, wanted, purge)
     if before is not None and after is not None:
         _check_fixed(before, after)
-    old = next((section for section in file.sections if section.id == name), None)
-    new = None if after is None else section_from_storage(after)
-    if after == before and not about(file.findings, name):
-        # Written by hand in another order, but the same: it stays as it is.
-        new = old
-    if new != old:
-        check_writable(file.findings, host.paths.storage_cfg)
-    return make_change(
+    return change_section(
         path=host.paths.storage_cfg,
         base=text,
+        sections=file.sections,
+        findings=file.findings,
+        name=name,
+        new=None if after is None else section_from_storage(after),
+        same=after == before,
         before=None if before is None else storage_dict(before),
         after=None if after is None else storage_dict(after),
-        before_text=write_sections([old] if old is not None else []),
-        after_text=write_sections([new] if new is not None else []),
-        text=write_sections(replace_section(file.sections, name, new)),
     )
 
 

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any, Mapping
 
 from ..errors import ConfigError, UsageError
@@ -22,43 +21,12 @@ from ..settings.notifications import (
     section_from_target,
     target_from_section,
 )
-from ..settings.section import Section, about, check_writable, replace_section, write_sections
-from ..system.files import fsync_dir, read_text
+from ..settings.section import Section
+from ..system.files import read_text
 from ..system.host import Host
-from ..system.secrets import read_secret, write_secret
-from .changes import apply_change, config_text, make_change
-from .results import Change
-
-
-@dataclass(frozen=True)
-class SecretChange:
-    """What becomes of a target's secret; the diff tells that it changes, and not what it is.
-
-    :param text: to be written; ``None`` to remove it; the same as before when ``changed`` is false.
-    """
-
-    path: str
-    changed: bool
-    existed: bool
-    text: str | None = None
-
-    def shown(self) -> tuple[str, str]:
-        """Before and after, for people."""
-        if not self.changed:
-            return "", ""
-        return "\tsecret (set)\n" if self.existed else "", "" if self.text is None else "\tsecret (new)\n"
-
-
-@dataclass(frozen=True)
-class TargetChange:
-    """A change of a target: of its section and of its secret."""
-
-    section: Change
-    secret: SecretChange
-
-    @property
-    def changed(self) -> bool:
-        return self.section.changed or self.secret.changed
+from ..system.secrets import read_secret
+from .changes import change_section, config_text, find_section
+from .results import Change, SecretFile
 
 
 def read_targets(host: Host) -> NotificationsFile:
@@ -78,7 +46,7 @@ def target_dict(target: Target) -> dict[str, Any]:
 
 def plan_target(
     host: Host, name: str, wanted: Mapping[str, Any] | None, *, secret: str | None = None, purge: bool = False
-) -> TargetChange:
+) -> Change:
     """The change that makes a target look as wanted; nothing is written.
 
     :param wanted: single keys of it (``None`` values are not given), ``headers`` as a mapping; ``None`` to remove it.
@@ -91,44 +59,34 @@ def plan_target(
     text = read_text(path)
     file = parse_notifications_cfg(text or "", path)
     before = file.targets.get(name)
-    old = next((section for section in file.sections if section.id == name), None)
+    old = find_section(file.sections, name)
     if old is not None and old.type not in KEYS:
         raise UsageError(f"{name!r} is the name of a section of the type {old.type}", hint="choose another name")
     after = None if wanted is None else _merged(name, before, wanted, purge)
-    new = None if after is None else section_from_target(after)
-    if after == before and not about(file.findings, name):
-        # Written by hand in another order, but the same: it stays as it is.
-        new = old
-    if new != old:
-        check_writable(file.findings, path)
-    change = make_change(
+    change = change_section(
         path=path,
         base=text,
+        sections=file.sections,
+        findings=file.findings,
+        name=name,
+        new=None if after is None else section_from_target(after),
+        same=after == before,
         before=None if before is None else target_dict(before),
         after=None if after is None else target_dict(after),
-        before_text=write_sections([old] if old is not None else []),
-        after_text=write_sections([new] if new is not None else []),
-        text=write_sections(replace_section(file.sections, name, new)),
     )
-    return TargetChange(change, _plan_secret(host, name, after, secret))
+    return replace(change, secret=_plan_secret(host, name, after, secret))
 
 
-def apply_target(host: Host, change: TargetChange) -> None:
-    """Write a planned change; a target that needs a secret never stands there without it.
-
-    :raises ConfigError: somebody else changed the file meanwhile.
-    """
+def shown_secret(change: Change) -> tuple[str, str]:
+    """What a diff tells of a target's secret, before and after: that it changes, and not what it is."""
     secret = change.secret
-    if secret.changed and secret.text is not None:
-        write_secret(secret.path, secret.text)
-    apply_change(host, change.section)
-    if secret.changed and secret.text is None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(secret.path)
-            fsync_dir(os.path.dirname(secret.path))
+    if secret is None:
+        return "", ""
+    return "\tsecret (set)\n" if secret.existed else "", "" if secret.text is None else "\tsecret (new)\n"
 
 
-def _plan_secret(host: Host, name: str, target: Target | None, secret: str | None) -> SecretChange:
+def _plan_secret(host: Host, name: str, target: Target | None, secret: str | None) -> SecretFile | None:
+    """What becomes of the secret; ``None`` if nothing does."""
     path = host.paths.notification_secret(name)
     existed = os.path.lexists(path)
     if target is None or not target.needs_secret:
@@ -137,11 +95,11 @@ def _plan_secret(host: Host, name: str, target: Target | None, secret: str | Non
                 f"cannot declare target {name!r}: nothing in it uses the secret",
                 hint=f"give a username, or put {SECRET} into a header or the url",
             )
-        return SecretChange(path, changed=existed, existed=existed)
+        return SecretFile(path, None, existed=True) if existed else None
     if secret is None:
         if not existed:
             raise ConfigError(f"cannot declare target {name!r}: its secret is missing", hint="give it once")
-        return SecretChange(path, changed=False, existed=True)
+        return None
     if not secret or not secret.isprintable() or secret != secret.rstrip("\r\n"):
         raise ConfigError(f"cannot declare target {name!r}: a secret is one line of text")
     if target.type == "smtp" and not secret.isascii():
@@ -151,7 +109,7 @@ def _plan_secret(host: Host, name: str, target: Target | None, secret: str | Non
     except ConfigError:
         # Others can read it, or it is no secret at all: it is replaced.
         current = None
-    return SecretChange(path, changed=current != secret, existed=existed, text=secret)
+    return None if current == secret else SecretFile(path, secret, existed)
 
 
 def _merged(name: str, before: Target | None, wanted: Mapping[str, Any], purge: bool) -> Target:
