@@ -41,16 +41,20 @@ def restore(archive: str, root: str) -> None:
     subprocess.run(["sync", "-f", root], check=True)
 
 
-def main(folder: str, mib: int, threads: int, rounds: int) -> None:
-    config_dir, data_root = (os.path.join(folder, name) for name in ("config", "root"))
-    ours, theirs = (os.path.join(folder, name) for name in ("ours.tar.zst", "theirs.tar.zst"))
-    new, plain = (os.path.join(folder, name) for name in ("ours", "theirs"))
+def make_config(folder: str) -> str:
+    """The folder ``config`` with the first members of an archive."""
+    config_dir = os.path.join(folder, "config")
     os.makedirs(os.path.join(config_dir, "etc/vzdump"))
     for name in (CONFIG_MEMBER, FIREWALL_MEMBER):
         with open(os.path.join(config_dir, name), "w") as file:
             file.write("hostname: bench\n")
-    apart(lambda: tree(data_root, mib * MIB))
-    create = shlex.join(create_argv(config_dir=config_dir, data_root=data_root, sources=["./"]))
+    return config_dir
+
+
+def compare_backups(folder: str, config_dir: str, root: str, threads: int, rounds: int) -> tuple[str, str]:
+    """The engine against tar and zstd in turn, on the tree ``root``; returns the paths of both archives."""
+    ours, theirs = (os.path.join(folder, name) for name in ("ours.tar.zst", "theirs.tar.zst"))
+    create = shlex.join(create_argv(config_dir=config_dir, data_root=root, sources=["./"]))
     compare(
         "container backup",
         rounds,
@@ -62,6 +66,14 @@ def main(folder: str, mib: int, threads: int, rounds: int) -> None:
         ),
     )
     say(f"   archives of {os.path.getsize(ours) / MIB:.0f} and {os.path.getsize(theirs) / MIB:.0f} MiB")
+    return ours, theirs
+
+
+def main(folder: str, mib: int, threads: int, rounds: int) -> None:
+    config_dir, data_root = make_config(folder), os.path.join(folder, "root")
+    new, plain = (os.path.join(folder, name) for name in ("ours", "theirs"))
+    apart(lambda: tree(data_root, mib * MIB))
+    ours, theirs = compare_backups(folder, config_dir, data_root, threads, rounds)
     extract = shlex.join(extract_argv(plain))
     compare(
         "container restore",

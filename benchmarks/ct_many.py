@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import statistics
 import subprocess
 import sys
@@ -16,10 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Callable
 
-from ct import backup
+from ct import backup, compare_backups, make_config
 from data import MIB, patterns
-from engine.formats.cttar import CONFIG_MEMBER, FIREWALL_MEMBER, create_argv
-from measure import MEMORY_AIM, Measured, Step, apart, compare, function, remove, say, shell, verdict
+from measure import MEMORY_AIM, Measured, Step, apart, function, remove, say, shell, verdict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PER_FOLDER = 500
@@ -57,20 +55,8 @@ def large_files(root: str, mib: int) -> None:
 def times(folder: str, fill: Callable[[str], None], threads: int, rounds: int) -> None:
     """The engine against tar and zstd in turn, then one first run of restic and one of borg."""
     root = os.path.join(folder, "root")
-    ours, theirs = (os.path.join(folder, name) for name in ("ours.tar.zst", "theirs.tar.zst"))
     apart(lambda: fill(root))
-    create = shlex.join(create_argv(config_dir=_config(folder), data_root=root, sources=["./"]))
-    compare(
-        "backup",
-        rounds,
-        1.05,
-        Step("engine", lambda: function(lambda: backup(folder, ours, threads))),
-        Step(
-            "tar | zstd",
-            lambda: shell(f"{create} 2>/dev/null | zstd -q -f -T{threads} -1 -o {theirs} && sync {theirs}"),
-        ),
-    )
-    say(f"   archives of {os.path.getsize(ours) / MIB:.0f} and {os.path.getsize(theirs) / MIB:.0f} MiB")
+    compare_backups(folder, make_config(folder), root, threads, rounds)
     store = os.path.join(folder, "store")
     for name, line in (
         (
@@ -93,7 +79,7 @@ def times(folder: str, fill: Callable[[str], None], threads: int, rounds: int) -
 def memory(folder: str, _mib: int, threads: int, _rounds: int) -> None:
     """What the largest process and the engine's own take, whatever the number of files."""
     archive = os.path.join(folder, "ours.tar.zst")
-    _config(folder)
+    make_config(folder)
     root = os.path.join(folder, "root")
     peaks: list[Measured] = []
     for count in (10_000, 1_000_000):
@@ -135,14 +121,6 @@ def pause(folder: str, _mib: int, _threads: int, rounds: int) -> None:
     finally:
         box.close()
         subprocess.run(["umount", mounted], check=True)
-
-
-def _config(folder: str) -> str:
-    config_dir = os.path.join(folder, "config")
-    os.makedirs(os.path.join(config_dir, "etc/vzdump"))
-    for name in (CONFIG_MEMBER, FIREWALL_MEMBER):
-        Path(config_dir, name).write_text("hostname: bench\n", encoding="ascii")
-    return config_dir
 
 
 def small(folder: str, _mib: int, threads: int, rounds: int) -> None:
