@@ -12,7 +12,7 @@ from ..errors import StorageError
 from ..settings.storages import StorageDef
 from ..system.host import Host
 from .base import Need, Storage
-from .volumes.lvmthin import LvmThinVolume, lvm
+from .volumes.lvmthin import LvmThinVolume, lvm, lvm_fields
 from .volumes.space import FlatSpace
 
 
@@ -49,8 +49,8 @@ class LvmThinStorage(Storage):
         return int(self._ask("lv_size"))
 
     def _ask(self, field: str) -> str:
-        options = ("--noheadings", "--nosuffix", "--units", "b", "-o", field)
-        return lvm("lvs", *options, "--", f"{self._group}/{self._pool}").strip()
+        (value,) = lvm_fields(f"{self._group}/{self._pool}", field)
+        return value
 
 
 class LvmThinSpace(FlatSpace):
@@ -76,13 +76,11 @@ class LvmThinSpace(FlatSpace):
 
     def stale_bytes(self, volname: str) -> int:
         # A pool that does not zero the chunks that it provisions hands out what earlier volumes left in them.
-        options = ("--noheadings", "--nosuffix", "--units", "b", "--separator", ":", "-o", "zero,chunk_size")
-        zeroes, _colon, chunk = lvm("lvs", *options, "--", f"{self._group}/{self._pool}").strip().partition(":")
+        zeroes, chunk = lvm_fields(f"{self._group}/{self._pool}", "zero", "chunk_size")
         return 0 if zeroes == "zero" else int(chunk)
 
     def allocated(self, volname: str) -> int | None:
-        options = ("--noheadings", "--nosuffix", "--units", "b", "--separator", ":", "-o", "lv_size,data_percent")
-        size, _colon, percent = lvm("lvs", *options, "--", self.volume(volname).source).strip().partition(":")
+        size, percent = lvm_fields(self.volume(volname).source, "lv_size", "data_percent")
         return int(int(size) * float(percent or 100) / 100)
 
     def names(self) -> Iterable[str]:

@@ -107,6 +107,12 @@ def lvm(*argv: str) -> str:
     return run([argv[0], "-qq", *argv[1:]], timeout=300, error=StorageError).stdout
 
 
+def lvm_fields(name: str, *fields: str) -> list[str]:
+    """What LVM tells of a volume or pool ``VG/LV``, sizes in bytes."""
+    options = ("--noheadings", "--nosuffix", "--units", "b", "--separator", ":", "-o", ",".join(fields))
+    return lvm("lvs", *options, "--", name).strip().split(":")
+
+
 def _exists(name: str) -> bool:
     done = run(["lvs", "--noheadings", "-o", "lv_name", "--", name], check=False, timeout=60, error=StorageError)
     return done.returncode == 0
