@@ -20,6 +20,7 @@ from ..settings.vm_config import Drive, vm_disks
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
 from .domain_job import JOB, JobWatch, Scratch, begin, refuse_foreign_job, undo_job
+from .fleecing import remove_images
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
 from .storage_daemon import ready_file, serve
@@ -104,9 +105,9 @@ def _running(
         resume: int | None = None
         if mode == "stop":
             resume = _restart_paused(guest, options, undo, report, interruption, restarting)
-        scratch = Scratch.plan(guest, disks, options)
+        scratch = Scratch.plan(guest, disks, options, undo)
         runs = resume is not None or guest.status() == "running"
-        job = {**guest.undo_data, "socket": scratch.socket, "files": list(scratch.files.values()), "running": runs}
+        job = {**guest.undo_data, "socket": scratch.socket, "running": runs}
         token = undo.push(JOB, **job)
         nvram = os.path.join(options.workdir, "nvram") if _has_nvram(domain) else ""
         try:
@@ -118,11 +119,14 @@ def _running(
                 served = ""
                 if nvram:
                     served = stack.enter_context(_served(guest, [(NVRAM_KEY, nvram, domain.nvram_format)], undo))
-                stack.enter_context(JobWatch(guest, scratch.place, job))
+                stack.enter_context(JobWatch(guest, scratch, job))
                 interruption.close()
-                yield _machine(guest, mode, disks, scratch.socket, served, timings, options.workers)
+                machine = _machine(guest, mode, disks, scratch.socket, served, timings, options.workers)
+                machine.check = scratch.check_kept
+                yield machine
         finally:
             undo.undo(token)
+            remove_images(scratch.tokens, undo)
 
 
 def _restart_paused(

@@ -13,16 +13,18 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from ..errors import GuestError, HoldfastError
+from ..errors import GuestError, StorageError
 from ..guests.libvirt.connection import libvirt_errors, load_libvirt
 from ..guests.libvirt.guest import LibvirtGuest, recorded_domain, stalled
 from ..settings.domain_xml import DomainDisk
+from ..storages.scratch import ScratchImage, ScratchSpace
 from ..system.report import Reporter
+from ..system.undo import UndoStack
 from .fleecing import SpaceWatch
-from .model import CaptureOptions, FleecingPlace
+from .model import CaptureOptions
 
 JOB = "capture.domain.job"
-"""Undo kind: a backup job of a domain: ``uri``, ``uuid``, ``label``, ``socket``, ``files``, ``running``."""
+"""Undo kind: a backup job of a domain: ``uri``, ``uuid``, ``label``, ``socket``, ``running``."""
 
 _SOCKET = "holdfast.nbd"
 _END_SECONDS = 60
@@ -32,39 +34,76 @@ _END_SECONDS = 60
 class Scratch:
     """Where a job puts its things.
 
-    :param socket: of its NBD server; :param place: of the scratch files; :param files: the scratch file of each disk,
-        by target; :param left_out: other disks.
+    :param socket: of its NBD server; :param space: where the scratch images are; :param images: by target of the disk;
+    :param left_out: other disks; :param tokens: undo tokens that remove the images.
     """
 
     socket: str
-    place: FleecingPlace
-    files: Mapping[str, str]
+    space: ScratchSpace
+    images: Mapping[str, ScratchImage]
     left_out: Sequence[str]
+    tokens: Sequence[int]
 
     @classmethod
-    def plan(cls, guest: LibvirtGuest, disks: Sequence[DomainDisk], options: CaptureOptions) -> Scratch:
-        """Choose the places. The folder of this backup is opened to QEMU's user, who must get at its files there."""
-        place = options.fleecing_place
-        os.makedirs(place.folder, exist_ok=True)
+    def plan(
+        cls, guest: LibvirtGuest, disks: Sequence[DomainDisk], options: CaptureOptions, undo: UndoStack
+    ) -> Scratch:
+        """Choose the places, and make there what libvirt cannot make.
+
+        The folder of this backup is opened to QEMU's user, who must get at its files there.
+
+        :raises StorageError: there is no room.
+        """
+        space = options.fleecing_space(guest.info.vmid)
+        space.check()
         if options.fleecing is None:
             os.chmod(options.workdir, 0o711)
-        stem = os.path.join(place.folder, f"vm-{guest.info.vmid}-fleece-")
-        files = {disk.target: f"{stem}{disk.target}.qcow2" for disk in disks}
-        others = [disk.target for disk in guest.definition.disks if disk.target not in files]
-        return cls(os.path.join(guest.socket_folder(), _SOCKET), place, files, others)
+        images, tokens = {}, []
+        for disk in disks:
+            image = images[disk.target] = space.image("qcow2")
+            kind, data = image.undo
+            tokens.append(undo.push(kind, **data))
+            image.allocate(guest.size_of(disk))
+        others = [disk.target for disk in guest.definition.disks if disk.target not in images]
+        return cls(os.path.join(guest.socket_folder(), _SOCKET), space, images, others, tokens)
 
     def to_xml(self) -> str:
         """The job as libvirt wants to hear it."""
         root = ET.Element("domainbackup", mode="pull")
         ET.SubElement(root, "server", transport="unix", socket=self.socket)
         disks = ET.SubElement(root, "disks")
-        for target, path in self.files.items():
-            disk = ET.SubElement(disks, "disk", name=target, backup="yes", type="file", exportname=target)
-            ET.SubElement(disk, "driver", type="qcow2")
-            ET.SubElement(disk, "scratch", file=path)
+        for target, image in self.images.items():
+            kind, attribute = ("block", "dev") if image.device else ("file", "file")
+            disk = ET.SubElement(disks, "disk", name=target, backup="yes", type=kind, exportname=target)
+            ET.SubElement(disk, "driver", type=image.format)
+            ET.SubElement(disk, "scratch", {attribute: image.path})
         for target in self.left_out:
             ET.SubElement(disks, "disk", name=target, backup="no")
         return ET.tostring(root, encoding="unicode")
+
+    def check_kept(self) -> None:
+        """To be called when the disks are read.
+
+        QEMU writes to a device through the page cache and does not hear of a pool that was full.
+
+        :raises StorageError: something that the guest overwrote could not be kept.
+        """
+        for image in self.images.values():
+            if image.device:
+                try:
+                    with open(image.path, "rb") as stream:
+                        os.fsync(stream.fileno())
+                except OSError as exc:
+                    raise StorageError(
+                        f"what the guest overwrote could not be kept on {self.space.label}: {image.path}:"
+                        f" {exc.strerror}",
+                        hint="choose a larger storage for fleecing, or a faster target for the backup",
+                    ) from exc
+
+    def remove(self) -> None:
+        """Remove the images; the job must have ended."""
+        for image in self.images.values():
+            image.remove()
 
 
 def begin(guest: LibvirtGuest, scratch: Scratch) -> None:
@@ -72,10 +111,10 @@ def begin(guest: LibvirtGuest, scratch: Scratch) -> None:
 
     :raises GuestError: libvirt cannot.
     """
-    if not scratch.files:
+    if not scratch.images:
         return
     hint = (
-        f"QEMU's user must be able to reach {os.path.dirname(next(iter(scratch.files.values())))}: choose a storage for"
+        f"QEMU's user must be able to reach {next(iter(scratch.images.values())).path}: choose a storage for"
         " fleecing that it can (fleecing: enabled=1,storage=S)"
     )
     with libvirt_errors(f"begin the backup of {guest.label}", hint=hint):
@@ -101,13 +140,12 @@ def refuse_foreign_job(guest: LibvirtGuest, report: Reporter) -> None:
 
 
 def undo_job(data: Mapping[str, Any]) -> None:
-    """End the job of a run that may be dead, and remove its files; if the domain stopped, so did the job."""
+    """End the job of a run that may be dead; if the domain stopped, so did the job."""
     with recorded_domain(data) as (handle, status):
         if status != "stopped" and _job_socket(handle) == str(data["socket"]):
             _end(handle, str(data["label"]), bool(data["running"]))
-    for path in (str(data["socket"]), *map(str, data["files"])):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(str(data["socket"]))
 
 
 def _job_socket(handle: Any) -> str | None:
@@ -146,23 +184,21 @@ def _end(handle: Any, label: str, running: bool) -> None:
 
 
 class JobWatch(SpaceWatch):
-    """Watches the scratch files' file system, and the guest: QEMU pauses it when a scratch file cannot take a block.
+    """Watches the room for scratch images, and the guest: QEMU pauses it when a scratch image cannot take a block.
 
     :param job: the undo entry of the job.
     """
 
-    def __init__(self, guest: LibvirtGuest, place: FleecingPlace, job: Mapping[str, Any]) -> None:
-        super().__init__(place, self._end_job)
+    def __init__(self, guest: LibvirtGuest, scratch: Scratch, job: Mapping[str, Any]) -> None:
+        super().__init__(scratch.space, self._end_job)
         self._guest = guest
+        self._scratch = scratch
         self._job = job
 
-    def is_needed(self) -> bool:
-        # A state that cannot be told is met again by whoever reads the disks.
-        with contextlib.suppress(HoldfastError):
-            return super().is_needed() or (bool(self._job["running"]) and self._guest.stalled())
-        return False
+    def trouble(self) -> str:
+        stalled = bool(self._job["running"]) and self._guest.stalled()
+        return super().trouble() or ("a scratch image could not take what the guest overwrote" if stalled else "")
 
     def _end_job(self) -> None:
-        # What does not succeed here is tried again at the end of the backup.
-        with contextlib.suppress(HoldfastError):
-            undo_job(self._job)
+        undo_job(self._job)
+        self._scratch.remove()

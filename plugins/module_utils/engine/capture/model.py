@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable, ContextManager, Mapping, Protocol
 
+from ..storages.scratch import FolderScratch, ScratchSpace
+
 
 @dataclass
 class Timings:
@@ -32,19 +34,6 @@ class Timings:
             "downtime_seconds": self.downtime_seconds,
             "guest_frozen": self.guest_frozen,
         }
-
-
-@dataclass(frozen=True)
-class FleecingPlace:
-    """Where the blocks that a running VM overwrites are kept until the backup has read them.
-
-    :param folder: the images are made here, and it with them; :param format: ``raw`` or ``qcow2``.
-    :param label: what it is, for messages.
-    """
-
-    folder: str
-    format: str
-    label: str
 
 
 class Phases(Protocol):
@@ -80,16 +69,15 @@ class CaptureOptions:
 
     workdir: str
     phases: Phases
-    fleecing: FleecingPlace | None = None
+    fleecing: ScratchSpace | None = None
     workers: int = 16
     stopwait: float = 600
     exclude_path: tuple[str, ...] = ()
     stdexcludes: bool = True
 
-    @property
-    def fleecing_place(self) -> FleecingPlace:
+    def fleecing_space(self, vmid: int) -> ScratchSpace:
         """Where the blocks that a running VM overwrites are kept, in the work folder if nothing else is said."""
-        return self.fleecing or FleecingPlace(self.workdir, "raw", f"the folder {self.workdir}")
+        return self.fleecing or FolderScratch(f"the folder {self.workdir}", vmid, self.workdir, "raw")
 
 
 class Sink(Protocol):

@@ -21,6 +21,8 @@ WORKERS = 16
 _AHEAD = 3
 _CLUSTER = 1 << 16
 _STATUS_BYTES = 1 << 30
+_RELEASE = 4 << 20
+"""Bytes that are released at once, aligned: a multiple of what thin pools usually allocate."""
 _SEND_BYTES = 4 << 20
 #: Has no name in the module.
 _SO_SNDBUFFORCE = 32
@@ -109,16 +111,23 @@ class NbdExport:
     ) -> Iterator[tuple[int, int, bytearray | None]]:
         """Contents of the pieces in their order (``None``: zeros), read while the caller works on earlier ones.
 
-        :param release: discard each piece on the server when the caller, done with it, asks for the next one.
+        :param pieces: the whole export, from its beginning on.
+        :param release: discard on the server what the caller is done with, when it asks for the next piece.
         """
         waiting: deque[tuple[int, int, Future[bytearray] | None]] = deque()
+        held = 0
         with ThreadPoolExecutor(1, thread_name_prefix="nbd") as reader:
 
             def first() -> Iterator[tuple[int, int, bytearray | None]]:
+                nonlocal held
                 offset, length, job = waiting.popleft()
                 yield offset, length, None if job is None else job.result()
-                if release:
-                    reader.submit(self._release, offset, length)
+                end = offset + length
+                # Storages take back whole blocks only.
+                done = end if end == self.size else end - end % _RELEASE
+                if release and done > held:
+                    reader.submit(self._release, held, done - held)
+                    held = done
 
             for offset, length, zero in pieces:
                 waiting.append((offset, length, None if zero else reader.submit(self.read, offset, length)))

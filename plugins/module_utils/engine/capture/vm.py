@@ -10,17 +10,16 @@ import contextlib
 import os
 import shutil
 import time
-from dataclasses import replace
 from typing import Any, Callable, Iterator, Sequence
 
-from ..errors import GuestError, HoldfastError
+from ..errors import GuestError
 from ..guests.qemu.disks import archive_name, efi_limits
 from ..guests.qemu.guest import CONT, QemuGuest
 from ..settings.vm_config import FIREWALL_BLOB, Drive
 from ..system.files import read_text
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
-from .fleecing import SpaceWatch, make_image
+from .fleecing import SpaceWatch, make_image, remove_images
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
 from .storage_daemon import ready_file, serve
@@ -137,14 +136,14 @@ def _filtered(
     goes_on: Callable[[Timings], None],
 ) -> Iterator[CapturedMachine]:
     """The disks of a VM that has a QEMU process, seen through filters; ``goes_on`` is called when the guest does."""
-    place = options.fleecing_place
+    space = options.fleecing_space(guest.info.vmid)
     socket = _socket(guest)
     block = _block_keys(drives)
     with guest.qmp() as qmp:
         devices = guest.block_devices(qmp, block)
         sizes = disk_sizes(qmp, devices, guest.label)
-    images = [make_image(place, guest.info.vmid, sizes[device.key], undo) for device in devices]
-    disks = [Filtered(device, path, place.format) for device, (path, _token) in zip(devices, images)]
+    images = [make_image(space, sizes[device.key], undo) for device in devices]
+    disks = [Filtered(device, sizes[device.key], image) for device, (image, _token) in zip(devices, images)]
     copies = []
     for drive in drives:
         if drive.key not in block:
@@ -153,8 +152,9 @@ def _filtered(
             with open(source, "rb") as stream:
                 # swtpm makes a file as small as its state; disks come in whole sectors.
                 sizes[drive.key] = -(-stream.seek(0, os.SEEK_END) // _SECTOR) * _SECTOR
-            image = make_image(replace(place, format="raw"), guest.info.vmid, sizes[drive.key], undo)
-            copies.append((archive_name(drive.key), source, image))
+            copy = make_image(space, sizes[drive.key], undo, "raw")
+            images.append(copy)
+            copies.append((archive_name(drive.key), source, sizes[drive.key], copy[0]))
     undo_data: dict[str, Any] = {
         "qmp": guest.sockets.qmp,
         "label": guest.label,
@@ -163,31 +163,30 @@ def _filtered(
     }
     token = undo.push(FILTERS, **undo_data)
 
-    def copy() -> None:
-        for _name, source, (path, _token) in copies:
-            with open(source, "rb") as old, open(path, "r+b") as new:
+    def copy_beside() -> None:
+        for _name, source, _size, image in copies:
+            with open(source, "rb") as old, open(image.path, "r+b") as new:
                 shutil.copyfileobj(old, new)
 
     def give_up() -> None:
-        with contextlib.suppress(HoldfastError):
-            undo_filters(undo_data)
-            for path, _token in images:
-                os.truncate(path, 0)
+        undo_filters(undo_data)
+        for image, _token in images:
+            image.remove()
 
     try:
         with guest.qmp() as qmp:
             prepare(qmp, disks)
-            timings = take_instant(guest, qmp, disks, copy, undo, report, freeze=mode == "snapshot", resume=resume)
+            freeze = mode == "snapshot"
+            timings = take_instant(guest, qmp, disks, copy_beside, undo, report, freeze=freeze, resume=resume)
             export(qmp, disks, socket, guest.label)
-            for name, _source, (path, _token) in copies:
-                export_copy(qmp, name, path)
-        with SpaceWatch(place, give_up):
+            for name, _source, size, image in copies:
+                export_copy(qmp, name, image, size)
+        with SpaceWatch(space, give_up):
             goes_on(timings)
             yield _machine(guest, mode, drives, sizes, socket, timings, options.workers)
     finally:
         undo.undo(token)
-        for _path, made in [*images, *(image for _name, _source, image in copies)]:
-            undo.undo(made)
+        remove_images([made for _image, made in images], undo)
 
 
 def _block_keys(drives: Sequence[Drive]) -> list[str]:

@@ -11,7 +11,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from ..formats.cluster_map import ClusterMapBuilder
 from ..formats.disk_digest import DiskDigest
@@ -47,7 +47,10 @@ class CapturedDisk:
 
 @dataclass
 class CapturedMachine:
-    """A VM's disks at one instant, served at ``socket``; ``blobs`` (name, content) go beside its config."""
+    """A VM's disks at one instant, served at ``socket``; ``blobs`` (name, content) go beside its config.
+
+    :param check: called when all is read; it raises when that may not be the instant.
+    """
 
     mode: str
     label: str
@@ -57,6 +60,7 @@ class CapturedMachine:
     timings: Timings
     workers: int = WORKERS
     blobs: Sequence[tuple[str, bytes]] = ()
+    check: Callable[[], None] = lambda: None
     extension: str = field(default="vma", init=False)
 
     @property
@@ -71,6 +75,7 @@ class CapturedMachine:
         """Write the archive, disk after disk.
 
         :raises ProtocolError: a disk cannot be read any more, for example because the fleecing image is full.
+        :raises StorageError: what was read may not be the instant.
         """
         index = ClusterMapBuilder()
         config = archived_config(self.config, self.captured).encode("utf-8", "surrogateescape")
@@ -87,6 +92,7 @@ class CapturedMachine:
                 digest = DiskDigest(disk.size)
                 stats[disk.drive.key] = _copy(export, vma, dev_id, disk, progress, digest).to_dict()
                 digests[disk.drive.key] = digest.value()
+        self.check()
         vma.close()
         return Written(stats, {key: value for key, value in digests.items() if value is not None})
 

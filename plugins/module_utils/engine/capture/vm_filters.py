@@ -18,6 +18,7 @@ from typing import Any, Iterable, Mapping
 from ..errors import GuestError, ProtocolError
 from ..guests.qemu.blocks import FILTER, OURS, BlockDevice
 from ..guests.qemu.qmp import QmpClient, QmpError, listening
+from ..storages.scratch import ScratchImage
 
 FILTERS = "capture.vm.filters"
 """Undo kind: filters and exports in a running QEMU: ``qmp``, ``label``, ``devices`` (lists), ``socket``."""
@@ -35,12 +36,12 @@ FIRST_SAFE_WITH_IOTHREAD = (9, 0)
 class Filtered:
     """A disk of a running VM.
 
-    :param fleece: path of its fleecing image; :param format: of that image.
+    :param size: bytes; :param fleece: its fleecing image.
     """
 
     device: BlockDevice
-    fleece: str
-    format: str
+    size: int
+    fleece: ScratchImage
 
     @property
     def name(self) -> str:
@@ -81,9 +82,9 @@ def refuse_iothreads(qmp: QmpClient, devices: Iterable[BlockDevice], label: str)
 def prepare(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
     """Open the fleecing images; the guest runs on and nothing changes for it."""
     for disk in disks:
-        file = {"driver": "file", "filename": disk.fleece, "discard": "unmap"}
-        node = {"driver": disk.format, "node-name": _FLEECE + disk.name, "discard": "unmap", "file": file}
-        qmp.execute("blockdev-add", node)
+        file = {**_file(disk.fleece), "discard": "unmap"}
+        node = {"node-name": _FLEECE + disk.name, "discard": "unmap", "file": file}
+        qmp.execute("blockdev-add", {**_format(disk.fleece, disk.size), **node})
 
 
 def insert(qmp: QmpClient, disks: Iterable[Filtered]) -> None:
@@ -130,10 +131,18 @@ def export(qmp: QmpClient, disks: Iterable[Filtered], socket: str, label: str) -
         qmp.execute("block-export-add", {**arguments, "writable": True})
 
 
-def export_copy(qmp: QmpClient, name: str, path: str) -> None:
-    """Serve a file, the copy of something that is no disk of the guest, beside the views."""
-    file = {"driver": "file", "filename": path, "read-only": True}
-    qmp.execute("blockdev-add", {"driver": "raw", "node-name": _COPY + name, "read-only": True, "file": file})
+def export_copy(qmp: QmpClient, name: str, image: ScratchImage, size: int) -> None:
+    """Serve a raw image, the copy of something that is no disk of the guest, beside the views.
+
+    :raises GuestError: the copy could not be kept.
+    """
+    try:
+        with open(image.path, "rb") as stream:
+            os.fsync(stream.fileno())
+    except OSError as exc:
+        raise GuestError(f"cannot keep a copy of {name} in {image.path}: {exc.strerror}") from exc
+    node = {"node-name": _COPY + name, "read-only": True, "file": {**_file(image), "read-only": True}}
+    qmp.execute("blockdev-add", {**_format(image, size), **node})
     arguments = {"type": "nbd", "id": _EXPORT + name, "node-name": _COPY + name, "name": name}
     qmp.execute("block-export-add", arguments)
 
@@ -182,6 +191,20 @@ def undo_filters(data: Mapping[str, Any]) -> None:
 def undo_file(data: Mapping[str, Any]) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(str(data["path"]))
+
+
+def _file(image: ScratchImage) -> dict[str, Any]:
+    """The node of the file or device under an image."""
+    node: dict[str, Any] = {"driver": "host_device" if image.device else "file", "filename": image.path}
+    if image.device:
+        # A pool that is full tells so when its device is written, and not when the page cache is.
+        node["cache"] = {"direct": True}
+    return node
+
+
+def _format(image: ScratchImage, size: int) -> dict[str, Any]:
+    """The node of an image; a device may be larger than what was asked for."""
+    return {"driver": image.format, **({"size": size} if image.format == "raw" else {})}
 
 
 def _has_iothread(qmp: QmpClient, device: BlockDevice) -> bool:

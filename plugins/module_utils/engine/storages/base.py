@@ -13,6 +13,7 @@ from ..errors import StorageError
 from ..settings.storages import StorageDef
 from ..system.host import Host
 from .dump import DumpFolder
+from .scratch import ScratchSpace
 from .volumes.space import VolumeSpace
 
 
@@ -52,6 +53,16 @@ class Storage(ABC):
         raise StorageError(
             f"storage {self.name!r} holds no archives: its type is {self.definition.type}",
             hint="use a storage with the content 'backup'",
+        )
+
+    def scratch(self, vmid: int) -> ScratchSpace:
+        """Where fleecing images of a guest are made; usable after :meth:`activate`.
+
+        :raises StorageError: storages of this kind cannot have any.
+        """
+        raise StorageError(
+            f"cannot make fleecing images on storage {self.name!r}: its type is {self.definition.type}",
+            hint="use a storage of another type for fleecing",
         )
 
     def activate(self, need: Need) -> None:

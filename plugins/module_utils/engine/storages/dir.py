@@ -16,6 +16,7 @@ from .base import Need, Storage
 from .dump import DumpFolder
 from .images import ImageFolder
 from .mounts import Space, is_mount_point, kind_of, mount_point, space
+from .scratch import FolderScratch, ScratchSpace
 
 _SUBDIRS = {
     "images": "images",
@@ -44,6 +45,9 @@ class DirStorage(Storage):
     @property
     def archives(self) -> DumpFolder:
         return self._archives
+
+    def scratch(self, vmid: int) -> ScratchSpace:
+        return FolderScratch(f"storage {self.name!r}", vmid, self.volumes.folder(vmid))
 
     def _folder(self, content: str) -> str:
         relative = self.definition.content_dirs.get(content) or _SUBDIRS[content]

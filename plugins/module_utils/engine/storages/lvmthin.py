@@ -12,7 +12,8 @@ from ..errors import StorageError
 from ..settings.storages import StorageDef
 from ..system.host import Host
 from .base import Need, Storage
-from .volumes.lvmthin import LvmThinVolume, lvm, lvm_fields
+from .scratch import Gauge, ScratchSpace, VolumeScratch
+from .volumes.lvmthin import LvmThinVolume, lvm, lvm_fields, pool_status
 from .volumes.space import FlatSpace
 
 
@@ -25,7 +26,7 @@ class LvmThinStorage(Storage):
         super().__init__(definition, host)
         self._group = str(definition.extra.get("vgname"))
         self._pool = str(definition.extra.get("thinpool"))
-        self.volumes = LvmThinSpace(self.name, self._group, self._pool)
+        self.volumes: LvmThinSpace = LvmThinSpace(self.name, self._group, self._pool)
 
     def _activate(self, need: Need) -> None:
         try:
@@ -42,6 +43,13 @@ class LvmThinStorage(Storage):
         # Volumes that are to stay inactive (our snapshots) say so themselves.
         lvm("vgchange", "-aly", self._group)
 
+    def scratch(self, vmid: int) -> ScratchSpace:
+        space = self.volumes
+        return VolumeScratch(f"storage {self.name!r}", vmid, space.volume, space.names, self._gauges)
+
+    def _gauges(self) -> list[Gauge]:
+        return pool_gauges(pool_status(self._group, self._pool), f"{self._group}/{self._pool}")
+
     def free_space(self) -> int:
         return int(self.total_space() * (1 - float(self._ask("data_percent")) / 100))
 
@@ -51,6 +59,34 @@ class LvmThinStorage(Storage):
     def _ask(self, field: str) -> str:
         (value,) = lvm_fields(f"{self._group}/{self._pool}", field)
         return value
+
+
+_METADATA_BLOCK = 4096
+
+
+def pool_gauges(status: str, label: str) -> list[Gauge]:
+    """What the kernel's status line of a thin pool tells of its room (Documentation/admin-guide/device-mapper/
+    thin-provisioning.rst).
+
+    A pool without metadata turns read-only, so more of that is left than of its data.
+
+    :raises StorageError: the pool has failed.
+    """
+    words = status.split()
+    try:
+        used_metadata, metadata = map(int, words[4].split("/"))
+        used, blocks = map(int, words[5].split("/"))
+        block = int(words[1]) * 512 // blocks
+    except (ValueError, IndexError, ZeroDivisionError) as exc:
+        raise StorageError(
+            f"cannot tell how full the thin pool {label} is: the kernel says {status!r}",
+            hint=f"look at `lvs -a` and `dmesg`; a damaged pool is repaired by `lvconvert --repair {label}`",
+        ) from exc
+    total, free = metadata * _METADATA_BLOCK, (metadata - used_metadata) * _METADATA_BLOCK
+    return [
+        Gauge.of_data(blocks * block, (blocks - used) * block),
+        Gauge("bytes for the thin pool's metadata", total, free, total // 10),
+    ]
 
 
 class LvmThinSpace(FlatSpace):

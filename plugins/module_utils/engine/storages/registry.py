@@ -16,6 +16,7 @@ from .dump import PARTIAL, undo_partial
 from .images import VOLUME, undo_volume
 from .lvmthin import LvmThinStorage
 from .network import NetworkStorage
+from .scratch import MARKED, undo_marked
 from .volumes.registry import UNDO as VOLUME_UNDO
 from .zfspool import ZfsPoolStorage
 
@@ -27,7 +28,7 @@ KINDS: dict[str, type[Storage]] = {
     "zfspool": ZfsPoolStorage,
 }
 
-UNDO: dict[str, Handler] = {PARTIAL: undo_partial, VOLUME: undo_volume, **VOLUME_UNDO}
+UNDO: dict[str, Handler] = {PARTIAL: undo_partial, VOLUME: undo_volume, MARKED: undo_marked, **VOLUME_UNDO}
 
 
 def open_storage(definition: StorageDef, host: Host) -> Storage:

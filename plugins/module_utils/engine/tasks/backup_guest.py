@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Mapping
 
-from ..capture.model import Captured, CaptureOptions, FleecingPlace
+from ..capture.model import Captured, CaptureOptions
 from ..capture.registry import open_capture
 from ..errors import GuestError, HoldfastError, Interrupted, StorageError
 from ..guests.model import GuestInfo
@@ -21,6 +21,7 @@ from ..rules.notes import render_notes
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..storages.mounts import filesystem_type
+from ..storages.scratch import ScratchSpace
 from ..stream.progress import Progress
 from ..stream.sink import open_sink
 from ..system.host import Host
@@ -148,7 +149,7 @@ def _captured(
     options = CaptureOptions(
         workdir=workdir,
         phases=hooks,
-        fleecing=_fleecing_place(context, info),
+        fleecing=_fleecing_space(context, info),
         workers=settings.max_workers,
         stopwait=settings.stopwait * 60,
         exclude_path=settings.exclude_path,
@@ -271,15 +272,14 @@ def _work_folder(context: BackupContext, info: GuestInfo, name: ArchiveName, log
     return os.path.join(dump, name.stem + ".tmp")
 
 
-def _fleecing_place(context: BackupContext, info: GuestInfo) -> FleecingPlace | None:
+def _fleecing_space(context: BackupContext, info: GuestInfo) -> ScratchSpace | None:
     """Where the run wants fleecing images, ``None`` if it does not say; they lie beside the guest's volumes there."""
     name = context.settings.fleecing_storage
     if name is None or info.archive_kind != "qemu":
         return None
     storage = get_storage(context.host, name)
     storage.activate(Need("images", write=True))
-    fmt = "raw" if storage.definition.type == "btrfs" else "qcow2"
-    return FleecingPlace(storage.volumes.folder(info.vmid), fmt, f"storage {name!r}")
+    return storage.scratch(info.vmid)
 
 
 def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome: GuestOutcome, log: GuestLog) -> None:

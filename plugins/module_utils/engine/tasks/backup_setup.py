@@ -185,7 +185,10 @@ def prepare(
         storage.activate(Need("backup"))
     options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["fleecing"].get("enabled"):
-        get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
+        fleecing = get_storage(host, options["fleecing"]["storage"])
+        fleecing.activate(Need("images"))
+        if chosen.guests:
+            fleecing.scratch(chosen.guests[0])
     return Prepared(
         settings=BackupSettings(options),
         storage=storage,

@@ -204,6 +204,14 @@ class LibvirtGuest:
         number = int(self._connection.getVersion())
         return number // 1_000_000, number // 1000 % 1000
 
+    def size_of(self, disk: DomainDisk) -> int:
+        """Bytes of a disk as the running domain sees it.
+
+        :raises GuestError: libvirt does not tell.
+        """
+        with libvirt_errors(f"ask for the size of {disk.target} of {self.label}"):
+            return int(self.handle.blockInfo(disk.target)[0])
+
     def path_of(self, disk: DomainDisk) -> str:
         """Path of a disk's image or block device on this node.
 

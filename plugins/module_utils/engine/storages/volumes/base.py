@@ -80,6 +80,30 @@ class Volume(ABC):
         return []
 
 
+class BlockVolume(Volume):
+    """A volume that is, or can be, a block device."""
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Path of its block device."""
+
+    @abstractmethod
+    def allocate(self, size: int, mark: str = "") -> None:
+        """Make the block device, of at least ``size`` bytes and without anything in it.
+
+        :param mark: kept with it from the beginning, so that its maker knows it again.
+        :raises StorageError: it exists already, or cannot be made.
+        """
+
+    @abstractmethod
+    def has_mark(self, mark: str) -> bool:
+        """Whether it exists and was made with that mark.
+
+        :raises StorageError: that cannot be told.
+        """
+
+
 def flush(path: str) -> None:
     """Write the dirty data of the file system that holds ``path`` to disk, so that little is left for the pause."""
     run(["sync", "--file-system", "--", path], timeout=600, error=StorageError)

@@ -11,7 +11,7 @@ import re
 
 from ...errors import StorageError
 from ...system.process import run
-from .base import SNAPSHOT, Volume, need_size
+from .base import SNAPSHOT, BlockVolume, need_size
 from .image import make_ext4
 
 _READ_AS_IT_IS = {"ext3": "ro,noload", "ext4": "ro,noload", "xfs": "ro,norecovery,nouuid"}
@@ -19,7 +19,7 @@ _READ_AS_IT_IS = {"ext3": "ro,noload", "ext4": "ro,noload", "xfs": "ro,norecover
 snapshot cannot be written to. XFS refuses a second file system with the same identity unless told otherwise."""
 
 
-class LvmThinVolume(Volume):
+class LvmThinVolume(BlockVolume):
     """A thin volume, named ``VG/LV``. Its snapshot is another volume in the pool.
 
     :param pool: thin pool, needed only to create.
@@ -45,16 +45,20 @@ class LvmThinVolume(Volume):
         self.allocate(need_size(self, size))
         make_ext4(self.device, owner)
 
-    def allocate(self, size: int) -> None:
-        """Make the volume without anything in it.
-
-        :raises StorageError: it exists already, or cannot be made.
-        """
+    def allocate(self, size: int, mark: str = "") -> None:
+        """:param mark: becomes a tag."""
         sectors = -(-size // 512)
         if _exists(self.source):
             raise StorageError(f"cannot create volume {self.source}: it exists already", hint=f"lvremove {self.source}")
-        lvm("lvcreate", "-aly", "-Wy", "--yes", "-V", f"{sectors}s", "-n", self._name, "--thinpool",
+        tag = ["--addtag", mark] if mark else []
+        lvm("lvcreate", "-aly", "-Wy", "--yes", *tag, "-V", f"{sectors}s", "-n", self._name, "--thinpool",
             f"{self._group}/{self._pool}")  # fmt: skip
+
+    def has_mark(self, mark: str) -> bool:
+        # Asked of the group: what it says of a volume that is gone cannot be told from other failures.
+        listed = lvm("lvs", "--noheadings", "--separator", ":", "-o", "lv_name,lv_tags", "--", self._group)
+        tags = dict(line.strip().split(":", 1) for line in listed.splitlines())
+        return mark in tags.get(self._name, "").split(",")
 
     def free(self) -> None:
         self.remove_snapshot()
@@ -111,6 +115,21 @@ def lvm_fields(name: str, *fields: str) -> list[str]:
     """What LVM tells of a volume or pool ``VG/LV``, sizes in bytes."""
     options = ("--noheadings", "--nosuffix", "--units", "b", "--separator", ":", "-o", ",".join(fields))
     return lvm("lvs", *options, "--", name).strip().split(":")
+
+
+def pool_status(group: str, pool: str) -> str:
+    """The kernel's status line of an active thin pool. Asking it costs little: LVM reads no metadata for it.
+
+    :raises StorageError: the pool is not active.
+    """
+    mapped = "-".join(part.replace("-", "--") for part in (group, pool))
+    listed = run(["dmsetup", "status", "--target", "thin-pool"], timeout=60, error=StorageError).stdout
+    for line in listed.splitlines():
+        name, _colon, status = line.partition(": ")
+        # The second one is the pool itself as soon as it has volumes.
+        if name in (mapped, f"{mapped}-tpool"):
+            return status
+    raise StorageError(f"the thin pool {group}/{pool} is not active", hint=f"lvchange -ay {group}/{pool}")
 
 
 def _exists(name: str) -> bool:
