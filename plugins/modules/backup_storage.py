@@ -39,7 +39,7 @@ options:
     description:
       - Kind of the storage. Cannot be changed later. V(nfs) is an export of an NFS server and V(cifs) a share of an SMB
         server. V(lvmthin) is a thin pool of LVM and V(zfspool) a ZFS pool or dataset. A thin pool holds volumes of
-        containers and disks of machines, ZFS volumes of containers only.
+        containers and disks of machines, a ZFS pool volumes of containers; both can hold fleecing images.
     type: str
     choices: [dir, nfs, cifs, lvmthin, zfspool]
     default: dir

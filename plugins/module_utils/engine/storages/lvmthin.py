@@ -21,12 +21,13 @@ class LvmThinStorage(Storage):
     """A thin pool."""
 
     contents = ("images", "rootdir")
+    volumes: LvmThinSpace
 
     def __init__(self, definition: StorageDef, host: Host) -> None:
         super().__init__(definition, host)
         self._group = str(definition.extra.get("vgname"))
         self._pool = str(definition.extra.get("thinpool"))
-        self.volumes: LvmThinSpace = LvmThinSpace(self.name, self._group, self._pool)
+        self.volumes = LvmThinSpace(self.name, self._group, self._pool)
 
     def _activate(self, need: Need) -> None:
         try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Storage kind ``zfspool``: a ZFS dataset that holds containers' volumes as datasets."""
+"""Storage kind ``zfspool``: a ZFS dataset that holds containers' volumes as datasets, and fleecing images as zvols."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import StorageError
 from ..settings.storages import StorageDef
 from ..system.host import Host
 from .base import Need, Storage
+from .scratch import Gauge, ScratchSpace, VolumeScratch
 from .volumes.space import FlatSpace
 from .volumes.zfs import ZfsVolume, zfs
 
@@ -20,7 +21,8 @@ from .volumes.zfs import ZfsVolume, zfs
 class ZfsPoolStorage(Storage):
     """A pool, or a dataset in one."""
 
-    contents = ("rootdir",)
+    contents = ("images", "rootdir")
+    volumes: ZfsSpace
 
     def __init__(self, definition: StorageDef, host: Host) -> None:
         super().__init__(definition, host)
@@ -37,6 +39,13 @@ class ZfsPoolStorage(Storage):
             ) from exc
         if need.write:
             zfs("mount", "-a")
+
+    def scratch(self, vmid: int) -> ScratchSpace:
+        space = self.volumes
+        return VolumeScratch(f"storage {self.name!r}", vmid, space.volume, space.names, self._gauges)
+
+    def _gauges(self) -> list[Gauge]:
+        return [Gauge.of_data(self.total_space(), self.free_space())]
 
     def free_space(self) -> int:
         return self._ask("available")

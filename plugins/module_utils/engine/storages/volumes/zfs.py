@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 from ...errors import DependencyError, StorageError
 from ...system.process import run
 from ..mounts import filesystem_type
-from .base import SNAPSHOT, Volume
+from .base import SNAPSHOT, BlockVolume
+
+_MARK = "holdfast:fleece"
+_GRAIN = 1 << 20
+"""Sizes of zvols are multiples of their blocks, which are smaller."""
+_UDEV_SECONDS = 10.0
 
 
-class ZfsVolume(Volume):
-    """A dataset; its size is its quota for referenced data, as in Proxmox VE."""
+class ZfsVolume(BlockVolume):
+    """A dataset, whose size is its quota for referenced data, as in Proxmox VE; or a zvol, when it was allocated."""
 
     kind = "zfs"
 
@@ -33,9 +39,39 @@ class ZfsVolume(Volume):
         zfs("create", "-o", "acltype=posixacl", "-o", "xattr=sa", *quota, self.source)
         os.chown(_property(self.source, "mountpoint"), owner, owner)
 
+    @property
+    def device(self) -> str:
+        return f"/dev/zvol/{self.source}"
+
+    def allocate(self, size: int, mark: str = "") -> None:
+        """:param mark: becomes a property."""
+        marked = ["-o", f"{_MARK}={mark}"] if mark else []
+        zfs("create", "-s", *marked, "-V", str(-(-size // _GRAIN) * _GRAIN), self.source)
+        deadline = time.monotonic() + _UDEV_SECONDS
+        while not os.path.exists(self.device):
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"the device {self.device} does not appear within {_UDEV_SECONDS:g} s",
+                    hint="see whether udev runs: it makes the devices of ZFS volumes",
+                )
+            time.sleep(0.05)
+
+    def has_mark(self, mark: str) -> bool:
+        # Asked of what is above: what it says of a volume that is gone cannot be told from other failures.
+        above = self.source.rpartition("/")[0]
+        listed = zfs("get", "-H", "-o", "name,value", "-d", "1", "-t", "volume", _MARK, above)
+        return [self.source, mark] in [line.split("\t") for line in listed.splitlines()]
+
     def free(self) -> None:
-        if _exists(self.source):
-            zfs("destroy", "-r", self.source)
+        deadline = time.monotonic() + _UDEV_SECONDS
+        while _exists(self.source):
+            try:
+                zfs("destroy", "-r", self.source)
+            except StorageError:
+                # udev looks into the devices of zvols that were just closed.
+                if not os.path.exists(self.device) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def mount_argv(self, place: str) -> list[str]:
         return ["mount", "--bind", "--", _property(self.source, "mountpoint"), place]

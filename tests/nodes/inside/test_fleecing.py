@@ -1,0 +1,249 @@
+# Copyright: holdfast.virt contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fleecing images on a pool while a VM writes: what is archived and released, what a full pool does; inside a node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from helpers import guests
+from helpers.adopted import make_adopted, traces
+from helpers.faults import HOLD, Fault
+from helpers.guests import VM
+from helpers.node import Node
+from helpers.process import Child, wait_for
+from helpers.vms import back_up, set_config, writes_on
+
+from tests.nodes.inside.pools import Pool, ThinPool, ZfsDataset, fill
+
+MIB = 1 << 20
+TWIN = 200
+FLEECING = ("--fleecing", "enabled=1,storage=pool")
+SLOW = ("--bwlimit", "1024", "--compress", "0")
+"""The VM's disks hold 12 MiB of data: this takes a dozen seconds."""
+COPYING = "piece of the archive"
+IMAGES = ["vm-100-fleece-0", "vm-100-fleece-1"]
+
+
+@pytest.fixture(params=["lvmthin", "zfspool"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """An empty pool; less than 12.8 MiB of it shall not stay free."""
+    if request.param == "lvmthin":
+        pool: Pool = ThinPool(request.getfixturevalue("thin"), 256 * MIB)
+    else:
+        pool = ZfsDataset(request.getfixturevalue("tank"), 256 * MIB)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def node(pool: Pool) -> Iterator[Node]:
+    """A node without guests whose storage ``pool`` is that pool."""
+    root = Path(tempfile.mkdtemp(prefix="fl-"))
+    node = Node(root)
+    with open(node.host.paths.storage_cfg, "a", encoding="ascii") as stream:
+        stream.write(pool.section)
+    yield node
+    Child.end_all()
+    guests.end_all(node)
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def machine(node: Node) -> Node:
+    """The same with a stopped VM."""
+    guests.make_vm(node)
+    return node
+
+
+@contextlib.contextmanager
+def held(node: Node, at: str, *options: str) -> Iterator[Child]:
+    """A slow backup that stands still at a step; it goes on when it is told to, or behind the block."""
+    argv = ["run", str(VM), "--storage", "backup", *SLOW, *FLEECING, *options]
+    child = node.start(*argv, fault=Fault(HOLD, at=at))
+    try:
+        child.wait_held()
+        yield child
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            child.resume()
+        child.wait(300)
+
+
+def fleeces(pool: Pool) -> list[str]:
+    return [name for name in pool.names() if "-fleece-" in name]
+
+
+def raw_disks(node: Node, pool: Pool, *, in_pool: bool) -> list[Path]:
+    """Make both disks of the stopped VM raw; returns where they are."""
+    folder = node.images / str(VM)
+    first = folder / "vm-100-disk-0.raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", folder / "vm-100-disk-0.qcow2", first], check=True)
+    files = [first, folder / "vm-100-disk-1.raw"]
+    if in_pool:
+        places = [Path(pool.make(file.stem, file.stat().st_size)) for file in files]
+        for file, place in zip(files, places):
+            place.write_bytes(file.read_bytes())
+        volids = [pool.volid(place.name) for place in places]
+    else:
+        places, volids = files, [f"local:100/{file.name}" for file in files]
+    set_config(node, f"scsi0: {volids[0]}", f"virtio0: {volids[1]}")
+    return places
+
+
+@pytest.mark.parametrize("in_pool", [False, True], ids=["other-disks", "disks-in-the-pool"])
+def test_the_archive_is_the_instant(machine: Node, pool: Pool, in_pool: bool) -> None:
+    disks = raw_disks(machine, pool, in_pool=in_pool)
+    guests.start(machine, VM)
+    # The guest stands still at this step.
+    with held(machine, "qmp qom-set") as child:
+        assert fleeces(pool) == IMAGES
+        then = [disk.read_bytes() for disk in disks]
+        child.resume()
+        wait_for(lambda: all(pool.used(name) for name in IMAGES), "the guest to overwrite what is not read yet", 60)
+        ended = child.wait(300)
+        assert ended.status == 0, ended.err
+    assert machine.leftovers() == []
+    assert fleeces(pool) == []
+    guests.goes_on(machine, VM)
+    assert [disk.read_bytes() for disk in disks] != then
+    (path,) = machine.archives()
+    machine.call(
+        "restore", f"backup:backup/{os.path.basename(path)}", str(TWIN), "--trust-config", "--storage", "local"
+    )
+    twin = machine.images / str(TWIN)
+    assert [(twin / f"vm-200-disk-{number}.raw").read_bytes() for number in range(2)] == then
+
+
+def test_blocks_that_are_read_are_released(machine: Node, pool: Pool) -> None:
+    guests.start(machine, VM)
+    with held(machine, COPYING) as child:
+        wait_for(lambda: pool.used() > 4 * MIB, "the guest to overwrite blocks that are not read yet", 60)
+        filled = pool.used()
+        child.resume()
+        wait_for(lambda: pool.used(IMAGES[0]) == 0, "the first disk's blocks to be released", 120)
+        assert pool.used() < filled
+        # It is read, so nothing of it is kept again, although the guest goes on writing to it.
+        writes_on(machine)
+        assert pool.used(IMAGES[0]) == 0
+        assert pool.used(IMAGES[1]) > 0
+        ended = child.wait(300)
+        assert ended.status == 0, ended.err
+    wait_for(lambda: pool.used() == 0, "the pool to be empty")
+
+
+def test_killed(machine: Node, pool: Pool) -> None:
+    """What the dead run made goes; what has such a name and is somebody else's stays."""
+    other = pool.make("vm-100-fleece-0", 4 * MIB)
+    fill(other, MIB)
+    content = Path(other).read_bytes()
+    guests.start(machine, VM)
+    with held(machine, COPYING) as child:
+        assert fleeces(pool) == ["vm-100-fleece-0", "vm-100-fleece-1", "vm-100-fleece-2"]
+        child.send(signal.SIGKILL)
+        assert child.wait().status == -signal.SIGKILL
+    assert len(fleeces(pool)) == 3
+    machine.call("heal")
+    assert fleeces(pool) == ["vm-100-fleece-0"]
+    assert Path(other).read_bytes() == content
+    assert machine.leftovers() == []
+    guests.goes_on(machine, VM)
+
+
+def test_killed_before_the_volume_is_made(machine: Node, pool: Pool) -> None:
+    """Somebody makes a volume of the name that the dead run had journaled."""
+    guests.start(machine, VM)
+    with held(machine, "journal storage.scratch") as child:
+        assert fleeces(pool) == []
+        child.send(signal.SIGKILL)
+        child.wait()
+    pool.make("vm-100-fleece-0", 4 * MIB)
+    machine.call("heal")
+    assert fleeces(pool) == ["vm-100-fleece-0"]
+    assert machine.leftovers() == []
+
+
+def test_a_nearly_full_pool_is_refused(machine: Node, pool: Pool) -> None:
+    guests.start(machine, VM)
+    fill(pool.make("filler", pool.size), pool.size - 10 * MIB)
+    error = back_up(machine, *FLEECING, status=3)["error"]
+    assert "cannot make fleecing images on storage 'pool': only" in error["message"]
+    assert "another storage" in error["hint"]
+    assert fleeces(pool) == []
+    guests.goes_on(machine, VM)
+
+
+@pytest.mark.parametrize("pool", ["lvmthin"], indirect=True)
+def test_nearly_full_metadata_is_refused(machine: Node, pool: ThinPool) -> None:
+    guests.start(machine, VM)
+    # Each empty volume takes a block of the metadata; the pool has 512.
+    pool.make("other", MIB)
+    made = 0
+    while pool.metadata_percent() < 91:
+        for _count in range(10):
+            made += 1
+            pool.message("create_thin", str(1000 + made))
+    error = back_up(machine, *FLEECING, status=3)["error"]
+    assert "bytes for the thin pool's metadata are free there" in error["message"]
+    for number in range(made):
+        pool.message("delete", str(1001 + number))
+    guests.goes_on(machine, VM)
+
+
+def test_given_up_before_the_pool_is_full(machine: Node, pool: Pool) -> None:
+    guests.start(machine, VM)
+    other = pool.make("vm-300-disk-0", 8 * MIB)
+    fill(pool.make("filler", pool.size), pool.size - 18 * MIB)
+    with held(machine, "qmp block-export-add") as child:
+        wait_for(lambda: pool.used() > pool.size - 12 * MIB, "the images to grow", 60)
+        child.resume()
+        ended = child.wait(300)
+    assert ended.status == 3
+    assert "given up" in ended.err
+    assert "storage 'pool'" in ended.err
+    assert machine.leftovers() == []
+    assert fleeces(pool) == []
+    assert machine.archives() == []
+    guests.goes_on(machine, VM)
+    # Another guest with its disk there finds room.
+    fill(other, 8 * MIB)
+
+
+def test_adopted(node: Node, pool: Pool) -> None:
+    make_adopted(node)
+    guests.start(node, VM)
+    with held(node, COPYING) as child:
+        assert fleeces(pool) == IMAGES
+        wait_for(lambda: pool.used() > MIB, "the guest to overwrite blocks", 60)
+        child.resume()
+        ended = child.wait(300)
+        assert ended.status == 0, ended.err
+    assert fleeces(pool) == []
+    assert (node.status(VM), traces(node)) == ("running", [])
+    (path,) = node.archives()
+    node.call("restore", f"backup:backup/{os.path.basename(path)}", str(TWIN))
+    assert guests.numbers(node, TWIN).one_instant
+
+
+def test_copies_of_a_tpm(machine: Node, pool: Pool) -> None:
+    state = machine.images / str(VM) / "vm-100-disk-3.raw"
+    state.write_bytes(bytes(4 * MIB))
+    set_config(machine, f"tpmstate0: local:100/{state.name},version=v2.0,size=4M")
+    guests.start(machine, VM)
+    guest = back_up(machine, *FLEECING)
+    assert fleeces(pool) == []
+    machine.call("restore", guest["archive"], str(TWIN), "--trust-config")
+    sizes = {disk["key"]: disk["size"] for disk in guest["disks"]}
+    copy = machine.images / str(TWIN) / "vm-200-disk-1.raw"
+    assert copy.read_bytes()[: state.stat().st_size] == state.read_bytes()
+    assert copy.stat().st_size == sizes["tpmstate0"]
