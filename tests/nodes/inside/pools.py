@@ -42,6 +42,7 @@ class ThinPool:
 
     def used(self, name: str = "fleece") -> int:
         """Bytes that a volume takes, or all of them."""
+        os.sync()
         argv = ["lvs", "--noheadings", "--nosuffix", "--units", "b", "-o", "lv_size,data_percent"]
         size, percent = sh(*argv, f"{self.group}/{name}").split()
         return round(int(size) * float(percent) / 100)
@@ -81,6 +82,7 @@ class ZfsDataset:
 
     def used(self, name: str = "") -> int:
         """The same; what an empty volume takes for itself is left out."""
+        os.sync()
         used = int(sh("zfs", "get", "-H", "-p", "-o", "value", "used", f"{self.name}/{name}".rstrip("/")))
         return used if used > 256 << 10 else 0
 

@@ -18,6 +18,7 @@ from typing import Iterator
 import pytest
 from helpers import guests
 from helpers.adopted import make_adopted, traces
+from helpers.domains import DomainNode, Libvirtd, goes_on, make_domain
 from helpers.faults import HOLD, Fault
 from helpers.guests import VM
 from helpers.node import Node
@@ -247,3 +248,66 @@ def test_copies_of_a_tpm(machine: Node, pool: Pool) -> None:
     copy = machine.images / str(TWIN) / "vm-200-disk-1.raw"
     assert copy.read_bytes()[: state.stat().st_size] == state.read_bytes()
     assert copy.stat().st_size == sizes["tpmstate0"]
+
+
+@pytest.fixture
+def domain(pool: Pool) -> Iterator[DomainNode]:
+    """A node with a stopped libvirt domain, whose storage ``pool`` is that pool."""
+    folder, root = (Path(tempfile.mkdtemp(prefix=prefix)) for prefix in ("libvirt-", "fl-"))
+    folder.chmod(0o711)
+    daemon = Libvirtd(folder)
+    node = DomainNode(root, daemon)
+    with open(node.host.paths.storage_cfg, "a", encoding="ascii") as stream:
+        stream.write(pool.section)
+    make_domain(node)
+    yield node
+    Child.end_all()
+    daemon.close()
+    shutil.rmtree(root)
+    shutil.rmtree(folder)
+
+
+def test_a_domain(domain: DomainNode, pool: Pool) -> None:
+    guests.start(domain, VM)
+    with held(domain, COPYING) as child:
+        assert fleeces(pool) == IMAGES
+        wait_for(lambda: pool.used() > MIB, "the guest to overwrite blocks", 60)
+        child.resume()
+        ended = child.wait(300)
+        assert ended.status == 0, ended.err
+    assert fleeces(pool) == []
+    assert domain.leftovers() == []
+    goes_on(domain)
+    (path,) = domain.archives()
+    domain.call("restore", f"backup:backup/{os.path.basename(path)}", str(TWIN), "--kind", "qemu")
+    assert guests.numbers(domain, TWIN).one_instant
+
+
+def test_a_domain_whose_backup_is_killed(domain: DomainNode, pool: Pool) -> None:
+    guests.start(domain, VM)
+    with held(domain, COPYING) as child:
+        child.send(signal.SIGKILL)
+        child.wait()
+    assert fleeces(pool) == IMAGES
+    domain.call("heal")
+    assert fleeces(pool) == []
+    assert domain.leftovers() == []
+    goes_on(domain)
+    fill(pool.make("filler", pool.size), pool.size - 10 * MIB)
+    refused = domain.start("run", str(VM), "--storage", "backup", *FLEECING).wait()
+    assert refused.status == 3
+    assert "cannot make fleecing images on storage 'pool'" in refused.err
+    goes_on(domain)
+
+
+def test_a_domain_whose_backup_is_given_up(domain: DomainNode, pool: Pool) -> None:
+    guests.start(domain, VM)
+    fill(pool.make("filler", pool.size), pool.size - 18 * MIB)
+    with held(domain, "libvirt backupBegin") as child:
+        wait_for(lambda: pool.used() > pool.size - 12 * MIB, "the images to grow", 60)
+        child.resume()
+        ended = child.wait(300)
+    assert ended.status == 3
+    assert "given up" in ended.err
+    assert fleeces(pool) == []
+    goes_on(domain)

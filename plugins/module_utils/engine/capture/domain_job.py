@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ..errors import GuestError, StorageError
@@ -36,6 +36,7 @@ class Scratch:
 
     :param socket: of its NBD server; :param space: where the scratch images are; :param images: by target of the disk;
     :param left_out: other disks; :param tokens: undo tokens that remove the images.
+    :param failures: what :meth:`lost` has found.
     """
 
     socket: str
@@ -43,6 +44,7 @@ class Scratch:
     images: Mapping[str, ScratchImage]
     left_out: Sequence[str]
     tokens: Sequence[int]
+    failures: list[str] = field(default_factory=list)
 
     @classmethod
     def plan(
@@ -81,24 +83,33 @@ class Scratch:
             ET.SubElement(disks, "disk", name=target, backup="no")
         return ET.tostring(root, encoding="unicode")
 
+    def lost(self) -> str:
+        """What of the scratch images could not be kept so far, empty when all could.
+
+        QEMU writes to a device through the page cache: it does not hear of a pool that is full, and the pool does not
+        fill until somebody has it written out, as this does.
+        """
+        for image in self.images.values():
+            try:
+                if image.device:
+                    with open(image.path, "rb") as stream:
+                        os.fsync(stream.fileno())
+            except OSError as exc:
+                # The kernel says it once.
+                self.failures.append(f"{image.path}: {exc.strerror}")
+        return next(iter(self.failures), "")
+
     def check_kept(self) -> None:
         """To be called when the disks are read.
 
-        QEMU writes to a device through the page cache and does not hear of a pool that was full.
-
         :raises StorageError: something that the guest overwrote could not be kept.
         """
-        for image in self.images.values():
-            if image.device:
-                try:
-                    with open(image.path, "rb") as stream:
-                        os.fsync(stream.fileno())
-                except OSError as exc:
-                    raise StorageError(
-                        f"what the guest overwrote could not be kept on {self.space.label}: {image.path}:"
-                        f" {exc.strerror}",
-                        hint="choose a larger storage for fleecing, or a faster target for the backup",
-                    ) from exc
+        lost = self.lost()
+        if lost:
+            raise StorageError(
+                f"what the guest overwrote could not be kept on {self.space.label}: {lost}",
+                hint="choose a larger storage for fleecing, or a faster target for the backup",
+            )
 
     def remove(self) -> None:
         """Remove the images; the job must have ended."""
@@ -197,7 +208,8 @@ class JobWatch(SpaceWatch):
 
     def trouble(self) -> str:
         stalled = bool(self._job["running"]) and self._guest.stalled()
-        return super().trouble() or ("a scratch image could not take what the guest overwrote" if stalled else "")
+        missed = "a scratch image could not take what the guest overwrote" if stalled else ""
+        return missed or self._scratch.lost() or super().trouble()
 
     def _end_job(self) -> None:
         undo_job(self._job)
