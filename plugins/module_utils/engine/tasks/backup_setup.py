@@ -185,10 +185,7 @@ def prepare(
         storage.activate(Need("backup"))
     options = merge(call, conf, job=of_job, storage_prune=storage.definition.prune_backups)
     if options["fleecing"].get("enabled"):
-        fleecing = get_storage(host, options["fleecing"]["storage"])
-        fleecing.activate(Need("images"))
-        if chosen.guests:
-            fleecing.scratch(chosen.guests[0])
+        get_storage(host, options["fleecing"]["storage"]).activate(Need("images"))
     return Prepared(
         settings=BackupSettings(options),
         storage=storage,
