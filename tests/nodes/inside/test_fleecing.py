@@ -36,10 +36,13 @@ COPYING = "piece of the archive"
 IMAGES = ["vm-100-fleece-0", "vm-100-fleece-1"]
 
 
-@pytest.fixture(params=["lvmthin", "zfspool"])
+on_both = pytest.mark.parametrize("pool", ["lvmthin", "zfspool"], indirect=True)
+
+
+@pytest.fixture
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
-    """An empty pool; less than 12.8 MiB of it shall not stay free."""
-    if request.param == "lvmthin":
+    """An empty pool, a thin one unless a test wants others; not less than 12.8 MiB of it shall stay free."""
+    if getattr(request, "param", "lvmthin") == "lvmthin":
         pool: Pool = ThinPool(request.getfixturevalue("thin"), 256 * MIB)
     else:
         pool = ZfsDataset(request.getfixturevalue("tank"), 256 * MIB)
@@ -102,7 +105,12 @@ def raw_disks(node: Node, pool: Pool, *, in_pool: bool) -> list[Path]:
     return places
 
 
-@pytest.mark.parametrize("in_pool", [False, True], ids=["other-disks", "disks-in-the-pool"])
+@pytest.mark.parametrize(
+    ("pool", "in_pool"),
+    [("lvmthin", False), ("lvmthin", True), ("zfspool", False)],
+    indirect=["pool"],
+    ids=["lvmthin", "lvmthin-with-the-disks", "zfspool"],
+)
 def test_the_archive_is_the_instant(machine: Node, pool: Pool, in_pool: bool) -> None:
     disks = raw_disks(machine, pool, in_pool=in_pool)
     guests.start(machine, VM)
@@ -126,6 +134,7 @@ def test_the_archive_is_the_instant(machine: Node, pool: Pool, in_pool: bool) ->
     assert [(twin / f"vm-200-disk-{number}.raw").read_bytes() for number in range(2)] == then
 
 
+@on_both
 def test_blocks_that_are_read_are_released(machine: Node, pool: Pool) -> None:
     guests.start(machine, VM)
     with held(machine, COPYING) as child:
@@ -143,6 +152,7 @@ def test_blocks_that_are_read_are_released(machine: Node, pool: Pool) -> None:
     wait_for(lambda: pool.used() == 0, "the pool to be empty")
 
 
+@on_both
 def test_killed(machine: Node, pool: Pool) -> None:
     """What the dead run made goes; what has such a name and is somebody else's stays."""
     other = pool.make("vm-100-fleece-0", 4 * MIB)
@@ -174,37 +184,22 @@ def test_killed_before_the_volume_is_made(machine: Node, pool: Pool) -> None:
     assert machine.leftovers() == []
 
 
-def test_a_nearly_full_pool_is_refused(machine: Node, pool: Pool) -> None:
+def test_a_pool_that_is_nearly_full(machine: Node, pool: ThinPool) -> None:
+    """Refused, or given up in time; neither the guest nor others with disks there notice."""
     guests.start(machine, VM)
-    fill(pool.make("filler", pool.size), pool.size - 10 * MIB)
-    error = back_up(machine, *FLEECING, status=3)["error"]
-    assert "cannot make fleecing images on storage 'pool': only" in error["message"]
-    assert "another storage" in error["hint"]
-    assert fleeces(pool) == []
-    guests.goes_on(machine, VM)
-
-
-@pytest.mark.parametrize("pool", ["lvmthin"], indirect=True)
-def test_nearly_full_metadata_is_refused(machine: Node, pool: ThinPool) -> None:
-    guests.start(machine, VM)
+    other = pool.make("vm-300-disk-0", 8 * MIB)
     # Each empty volume takes a block of the metadata; the pool has 512.
-    pool.make("other", MIB)
     made = 0
     while pool.metadata_percent() < 91:
-        for _count in range(10):
+        for _count in range(20):
             made += 1
             pool.message("create_thin", str(1000 + made))
     error = back_up(machine, *FLEECING, status=3)["error"]
     assert "bytes for the thin pool's metadata are free there" in error["message"]
     for number in range(made):
         pool.message("delete", str(1001 + number))
-    guests.goes_on(machine, VM)
-
-
-def test_given_up_before_the_pool_is_full(machine: Node, pool: Pool) -> None:
-    guests.start(machine, VM)
-    other = pool.make("vm-300-disk-0", 8 * MIB)
-    fill(pool.make("filler", pool.size), pool.size - 18 * MIB)
+    filler = pool.make("filler", pool.size)
+    fill(filler, pool.size - 18 * MIB)
     with held(machine, "qmp block-export-add") as child:
         wait_for(lambda: pool.used() > pool.size - 12 * MIB, "the images to grow", 60)
         child.resume()
@@ -214,10 +209,14 @@ def test_given_up_before_the_pool_is_full(machine: Node, pool: Pool) -> None:
     assert "storage 'pool'" in ended.err
     assert machine.leftovers() == []
     assert fleeces(pool) == []
+    guests.goes_on(machine, VM)
+    fill(other, 8 * MIB)
+    error = back_up(machine, *FLEECING, status=3)["error"]
+    assert "cannot make fleecing images on storage 'pool': only" in error["message"]
+    assert "another storage" in error["hint"]
+    assert fleeces(pool) == []
     assert machine.archives() == []
     guests.goes_on(machine, VM)
-    # Another guest with its disk there finds room.
-    fill(other, 8 * MIB)
 
 
 def test_adopted(node: Node, pool: Pool) -> None:
@@ -283,7 +282,7 @@ def test_a_domain(domain: DomainNode, pool: Pool) -> None:
     assert guests.numbers(domain, TWIN).one_instant
 
 
-def test_a_domain_whose_backup_is_killed(domain: DomainNode, pool: Pool) -> None:
+def test_a_domain_whose_backup_does_not_end_well(domain: DomainNode, pool: Pool) -> None:
     guests.start(domain, VM)
     with held(domain, COPYING) as child:
         child.send(signal.SIGKILL)
@@ -293,16 +292,8 @@ def test_a_domain_whose_backup_is_killed(domain: DomainNode, pool: Pool) -> None
     assert fleeces(pool) == []
     assert domain.leftovers() == []
     goes_on(domain)
-    fill(pool.make("filler", pool.size), pool.size - 10 * MIB)
-    refused = domain.start("run", str(VM), "--storage", "backup", *FLEECING).wait()
-    assert refused.status == 3
-    assert "cannot make fleecing images on storage 'pool'" in refused.err
-    goes_on(domain)
-
-
-def test_a_domain_whose_backup_is_given_up(domain: DomainNode, pool: Pool) -> None:
-    guests.start(domain, VM)
-    fill(pool.make("filler", pool.size), pool.size - 18 * MIB)
+    filler = pool.make("filler", pool.size)
+    fill(filler, pool.size - 18 * MIB)
     with held(domain, "libvirt backupBegin") as child:
         wait_for(lambda: pool.used() > pool.size - 12 * MIB, "the images to grow", 60)
         child.resume()
@@ -310,4 +301,9 @@ def test_a_domain_whose_backup_is_given_up(domain: DomainNode, pool: Pool) -> No
     assert ended.status == 3
     assert "given up" in ended.err
     assert fleeces(pool) == []
+    goes_on(domain)
+    fill(filler, pool.size - 10 * MIB)
+    refused = domain.start("run", str(VM), "--storage", "backup", *FLEECING).wait()
+    assert refused.status == 3
+    assert "cannot make fleecing images on storage 'pool'" in refused.err
     goes_on(domain)
