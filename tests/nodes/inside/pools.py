@@ -47,12 +47,11 @@ class ThinPool:
         size, percent = sh(*argv, f"{self.group}/{name}").split()
         return round(int(size) * float(percent) / 100)
 
-    def metadata_percent(self) -> float:
-        return float(sh("lvs", "--noheadings", "-o", "metadata_percent", f"{self.group}/fleece"))
-
-    def message(self, *words: str) -> None:
-        """Tell the kernel's pool something behind LVM's back."""
-        sh("dmsetup", "message", f"{self.group}-fleece-tpool", "0", " ".join(words))
+    def percents(self) -> list[float]:
+        """How full its data and its metadata are."""
+        os.sync()
+        argv = ["lvs", "--noheadings", "-o", "data_percent,metadata_percent"]
+        return [float(word) for word in sh(*argv, f"{self.group}/fleece").split()]
 
     def close(self) -> None:
         for name in [*self.names(), "fleece"]:
