@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from engine.errors import ConfigError, UsageError
 from engine.settings.domain_config import domain_config
-from engine.settings.domain_rewrite import Rewritten, restored_xml, without_secrets
+from engine.settings.domain_rewrite import Place, Rewritten, restored_xml, without_secrets
 from engine.settings.domain_xml import parse_domain
 
 UUID = "7cf798df-7725-443d-a246-a2aa9b6fd781"
@@ -58,7 +58,8 @@ TEXT = f"""<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu
 
 def rewritten(**changes: Any) -> Rewritten:
     values: dict[str, Any] = {
-        "name": "copy", "uuid": NEW, "vmid": 200, "disks": {"vda": ("/new/a", "raw"), "sdb": ("/new/b", "qcow2")},
+        "name": "copy", "uuid": NEW, "vmid": 200,
+        "disks": {"vda": Place("/dev/new/a", "raw", device=True), "sdb": Place("/new/b", "qcow2")},
         "nvram": "/new/vars", "new_macs": True, "trust": False, "overrides": {},
     }  # fmt: skip
     return restored_xml(TEXT, **{**values, **changes})
@@ -174,8 +175,10 @@ def test_restored_without_trust_names_nothing_of_the_host() -> None:
     domain = parse_domain(done.text)
     assert (domain.name, domain.uuid, domain.vmid, domain.nvram) == ("copy", NEW, 200, "/new/vars")
     assert [(disk.target, disk.source, disk.format) for disk in domain.disks] == [
-        ("vda", "/new/a", "raw"), ("sdb", "/new/b", "qcow2"), ("sda", "", "raw"),
+        ("vda", "/dev/new/a", "raw"), ("sdb", "/new/b", "qcow2"), ("sda", "", "raw"),
     ]  # fmt: skip
+    assert [disk.type for disk in domain.disks] == ["block", "file", "file"]
+    assert '<source dev="/dev/new/a" />' in done.text
     assert done.warnings == ["disk vdc is not in the archive and not in the restored domain"]
     assert "52:54:00" not in done.text
     assert "/usr/share/OVMF/OVMF_CODE_4M.fd" in done.text

@@ -15,7 +15,6 @@ from ..settings.guest_config import GuestConfig
 from ..system.files import read_text
 from ..system.host import Host
 from ..system.undo import Handler
-from .libvirt.definition import UNDO as DEFINITION_UNDO
 from .libvirt.guest import UNDO as LIBVIRT_UNDO
 from .libvirt.guest import LibvirtGuest, list_domains
 from .lxc.guest import LxcGuest
@@ -29,7 +28,7 @@ from .qemu.guest import QemuGuest
 
 Guest = Union[QemuGuest, LibvirtGuest, LxcGuest]
 
-UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **DEFINITION_UNDO, **LXC_UNDO}
+UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **LXC_UNDO}
 
 _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 

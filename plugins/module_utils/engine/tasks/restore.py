@@ -199,11 +199,6 @@ def _plan(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
-    if request.volumes and kind == "libvirt":
-        raise UsageError(
-            f"cannot place single volumes of {request.archive}: it becomes a libvirt domain",
-            hint="give storage for all of them",
-        )
     if existing is not None:
         _check_replaceable(host, existing, kind)
     if kind == "libvirt":
