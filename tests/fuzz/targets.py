@@ -24,7 +24,7 @@ from engine.formats.vma_layout import VMSTATE
 from engine.formats.vma_reader import VmaReader
 from engine.settings.archive_record import parse_record, write_record
 from engine.settings.ct_config import ct_mounts
-from engine.settings.domain_rewrite import restored_xml, without_secrets
+from engine.settings.domain_rewrite import Place, restored_xml, without_secrets
 from engine.settings.guest_config import GuestConfig
 from engine.stream import sink as sinks
 from engine.stream.frames import FrameFile
@@ -181,7 +181,7 @@ def read_domain(text: str) -> None:
     """The XML of a hostile domain is refused, or rewritten without what reaches the host."""
     with contextlib.suppress(ConfigError, UsageError):
         without_secrets(text)
-        disks = {"vda": ("/new/a", "raw")}
+        disks = {"vda": Place("/new/a", "raw")}
         done = restored_xml(
             text, name="n", uuid="u", vmid=200, disks=disks, nvram="", new_macs=True, trust=False, overrides={}
         )

@@ -69,6 +69,8 @@ class DomainNode(Node):
 
     def leftovers(self) -> list[str]:
         left = self.daemon.call("find", "/var/lib/libvirt/qemu", "-name", "holdfast*").split()
+        states = self.daemon.folder / "lib" / "swtpm"
+        left += [str(path) for suffix in ("restore", "old") for path in states.glob(f"*.{suffix}")]
         return super().leftovers() + left
 
     def domain(self, vmid: int) -> str:
@@ -76,7 +78,7 @@ class DomainNode(Node):
         return str(next(guest["name"] for guest in self.json("guests") if guest["vmid"] == vmid))
 
 
-def make_system(node: DomainNode) -> None:
+def make_system(node: DomainNode, *, devices: str = "") -> None:
     """A stopped domain with an operating system, an agent, and a file system on each disk."""
     kernel, initrd = boot_files()
     for name in (kernel, initrd):
@@ -96,16 +98,18 @@ def make_system(node: DomainNode) -> None:
     )
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
     text = (
-        _xml(node, "machine", firmware).replace(">32</memory>", ">128</memory>").replace("<serial", f"{channel}<serial")
+        _xml(node, "machine", firmware)
+        .replace(">32</memory>", ">128</memory>")
+        .replace("<serial", f"{channel}{devices}<serial")
     )
     _define(node, text)
 
 
-def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "") -> None:
+def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "", devices: str = "") -> None:
     """A stopped domain with the same disks and the same system as the VM of other tests."""
     guests.make_vm(node)
     node.config(VM, "qemu").unlink()
-    _define(node, _xml(node, name, firmware))
+    _define(node, _xml(node, name, firmware).replace("<serial", f"{devices}<serial", 1))
 
 
 def _xml(node: DomainNode, name: str, firmware: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from helpers.process import wait_for
 
 _CLONE_NEWNS = 0x20000
 # KVM that is there but does not work makes libvirtd wait for a minute with each definition.
-_DAEMON = """
+_DAEMON = r"""
 cd "$1"
-for folder in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
+for folder in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt \
+    tpmlog:/var/log/swtpm tpmca:/var/lib/swtpm-localca; do
     mkdir -p "${folder#*:}"
     mount --bind "${folder%%:*}" "${folder#*:}"
 done
@@ -47,11 +49,14 @@ class Libvirtd:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("etc", "lib/qemu/nvram", "lib/images", "run", "log", "cache"):
+        for name in ("etc", "lib/qemu/nvram", "lib/images", "run", "log", "cache", "tpmlog", "tpmca"):
             (folder / name).mkdir(parents=True)
         (folder / "etc" / "libvirtd.conf").write_text(_DAEMON_CONF)
         (folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
         (folder / "kvm").touch(mode=0o000)
+        with contextlib.suppress(LookupError):
+            # The user of swtpm makes its certificates there; machines without it have no TPMs.
+            shutil.chown(folder / "tpmca", "tss")
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _DAEMON, "libvirtd", str(folder)]
         with (folder / "daemon.log").open("wb") as log:
             self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -17,6 +17,7 @@ from ..system.host import Host
 from ..system.undo import Handler
 from .libvirt.guest import UNDO as LIBVIRT_UNDO
 from .libvirt.guest import LibvirtGuest, list_domains
+from .libvirt.tpm import UNDO as TPM_UNDO
 from .lxc.guest import LxcGuest
 from .lxc.native import NativeLxcGuest, list_native, native_guest_config
 from .lxc.tools import UNDO as LXC_UNDO
@@ -28,7 +29,7 @@ from .qemu.guest import QemuGuest
 
 Guest = Union[QemuGuest, LibvirtGuest, LxcGuest]
 
-UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **LXC_UNDO}
+UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **TPM_UNDO, **LXC_UNDO}
 
 _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 

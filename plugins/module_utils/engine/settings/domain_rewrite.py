@@ -102,6 +102,10 @@ def restored_xml(
         _leave_out(root, done)
     _place_disks(root, domain.disks, disks, done)
     _place_nvram(root, nvram)
+    for backend in root.iterfind("devices/tpm/backend[@type='emulator']"):
+        # The state is restored to where libvirt looks for it without being told.
+        for source in backend.findall("source"):
+            backend.remove(source)
     if new_macs:
         for interface in root.iterfind("devices/interface"):
             for mac in interface.findall("mac"):

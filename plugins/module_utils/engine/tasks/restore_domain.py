@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, IntegrityError, UsageError
 from ..guests.model import GuestInfo
 from ..settings.domain_rewrite import Place, restored_xml, without_secrets
-from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, parse_domain
+from ..settings.domain_xml import NVRAM_KEY, TPM_KEY, XML_BLOB, Domain, parse_domain
 from ..storages.dump import Archive
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
 from .restore_domain_disks import UNNAMED, entries, place_disks, retire
+from .restore_domain_tpm import take_state, told_of_domain
 from .restore_plan import Contents, RestorePlan, check_space
 from .restore_vm import fill_vm, overwritten
 from .results import RestoreResult
@@ -68,6 +69,7 @@ def plan_domain(
     """
     from ..guests.libvirt.connection import libvirt_settings
     from ..guests.libvirt.definition import Definitions
+    from ..guests.libvirt.tpm import state_folder
 
     settings = libvirt_settings(host)
     if settings is None:
@@ -80,12 +82,12 @@ def plan_domain(
         raise IntegrityError(f"its {XML_BLOB} cannot be used: {exc.message}", hint="restore it as kind qemu") from exc
     replaced = None if existing is None else definitions.check_replaceable(_uuid_of(host, existing))
     name, identity = _identity(request, domain, replaced, definitions)
-    volumes = place_disks(host, request, contents, domain, name, existing, settings, definitions, write=write)
+    volumes = place_disks(host, request, contents, domain, name, identity, existing, settings, definitions, write=write)
     places = {
         volume.planned.key: Place(volume.path, volume.planned.format, volume.storage.volumes.devices)
         for volume in volumes
     }
-    nvram = places.pop(NVRAM_KEY, None)
+    nvram, tpm = places.pop(NVRAM_KEY, None), places.pop(TPM_KEY, None)
     done = restored_xml(
         text,
         name=name,
@@ -98,6 +100,14 @@ def plan_domain(
         overrides=request.overrides,
     )
     check_space(archive, volumes)
+    restored = parse_domain(done.text)
+    tpm_warnings = told_of_domain(
+        restored,
+        state_folder(settings, identity),
+        definitions,
+        archived=tpm is not None,
+        replaces=replaced is not None,
+    )
     result = RestoreResult(
         archive=archive.volid,
         vmid=request.vmid,
@@ -109,7 +119,7 @@ def plan_domain(
         config=without_secrets(done.text),
         config_path=f"{settings.uri} {name}",
         dropped=done.dropped,
-        warnings=[*done.warnings, *overwritten(volumes)],
+        warnings=[*done.warnings, *overwritten(volumes), *tpm_warnings],
         size=sum(contents.devices.values()),
         archive_size=archive.size,
     )
@@ -127,18 +137,31 @@ def fill_domain(host: Host, plan: RestorePlan, request: RestoreRequest, undo: Un
     """Make and fill the disks, then let the definition name them."""
     from ..guests.libvirt.connection import libvirt_settings
     from ..guests.libvirt.definition import Definitions
+    from ..guests.libvirt.tpm import STATE, make_new_folder, state_folder
 
     settings = libvirt_settings(host)
     if settings is None:
         raise UsageError("libvirt is not used on this node")
-    identity = parse_domain(plan.definition).uuid
-    token = undo.push(UNNAMED, uri=settings.uri, uuid=identity, volumes=entries(plan.volumes))
+    domain = parse_domain(plan.definition)
+    identity, folder = domain.uuid, state_folder(settings, domain.uuid)
+    made = entries(plan.volumes)
+    token = undo.push(UNNAMED, uri=settings.uri, uuid=identity, volumes=made)
+    disks = [path for path, _kind, _source in made]
+    tpm = next((volume for volume in plan.volumes if volume.planned.key == TPM_KEY), None)
+    state: int | None = None
+    if tpm is not None:
+        state = undo.push(STATE, uri=settings.uri, uuid=identity, folder=folder, disks=disks)
+        make_new_folder(folder)
     for volume in plan.volumes:
         volume.storage.volumes.create_image(volume.volname, volume.planned.size or 0)
     plan.result.size = fill_vm(host, plan, request, undo, report)
+    if tpm is not None and domain.tpm is not None:
+        take_state(tpm, folder, domain.tpm)
     old = undo.push(UNNAMED, uri=settings.uri, uuid=identity, volumes=plan.old)
     Definitions(settings.uri).define(plan.definition, identity)
     undo.drop(token)
+    if state is not None:
+        undo.undo(state)
     for path in plan.result.freed:
         report.info(f"freeing {path} of the replaced domain")
     undo.undo(old)
@@ -156,12 +179,15 @@ def _identity(
     """Name and uuid of the restored domain; a domain that is replaced keeps its own."""
     if replaced is not None:
         return replaced.name, replaced.uuid
-    name, identity = str(request.overrides.get("name") or domain.name), domain.uuid
-    if request.unique:
-        identity = str(uuid.uuid4())
-        if name in definitions.names():
-            name = f"{name}-{request.vmid}"
-    if not name or "/" in name or not identity:
+    name = str(request.overrides.get("name") or domain.name)
+    try:
+        # Folders are named after it.
+        identity = str(uuid.uuid4() if request.unique else uuid.UUID(domain.uuid))
+    except ValueError as exc:
+        raise IntegrityError(f"its domain has no uuid but {domain.uuid!r}", hint="restore it with unique") from exc
+    if request.unique and name in definitions.names():
+        name = f"{name}-{request.vmid}"
+    if not name or "/" in name:
         raise UsageError(f"{name!r} cannot be the name of a domain", hint="choose another one: --set name=NAME")
     definitions.check_free(name, identity)
     return name, identity

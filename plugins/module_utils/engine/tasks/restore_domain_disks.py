@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from ..errors import IntegrityError, StorageError, UsageError
 from ..guests.model import GuestInfo
-from ..settings.domain_xml import NVRAM_KEY, Domain, DomainDisk
+from ..settings.domain_xml import NVRAM_KEY, TPM_KEY, Domain, DomainDisk
 from ..storages.base import Need, Storage
 from ..storages.plain import PlainFolder
 from ..storages.volumes.base import Volume
@@ -22,6 +22,7 @@ from ..system.host import Host
 from ..system.undo import Handler
 from .requests import RestoreRequest
 from .restore_config import disk_map
+from .restore_domain_tpm import place_tpm
 from .restore_plan import Contents, NewVolume, RestorePlan, choose_storage, journal_entry
 from .restore_vm import new_disk, open_device
 from .restore_wishes import Wish, parse_wishes
@@ -42,6 +43,7 @@ def place_disks(
     contents: Contents,
     domain: Domain,
     name: str,
+    identity: str,
     existing: GuestInfo | None,
     settings: LibvirtSettings,
     definitions: Definitions,
@@ -50,18 +52,23 @@ def place_disks(
 ) -> list[NewVolume]:
     """Where each device of the archive goes; keys are libvirt's targets.
 
+    :param name: of the restored domain, and :param identity: its uuid.
     :raises IntegrityError: a device that is no disk of the archived domain.
     """
+    from ..guests.libvirt.tpm import state_folder
+
     known = {disk.key: disk for disk in domain.disks}
     lines = {line.device: line for line in disk_map(contents.config)}
+    beside = (NVRAM_KEY, TPM_KEY) if domain.emulated_tpm is not None else (NVRAM_KEY,)
     for device in contents.devices:
-        if device not in lines or lines[device].key not in (*known, NVRAM_KEY):
+        if device not in lines or lines[device].key not in (*known, *beside):
             raise IntegrityError(f"its domain has no disk for the data of {device}", hint="restore it as kind qemu")
-    if NVRAM_KEY in request.volumes:
-        raise UsageError(
-            f"cannot place {NVRAM_KEY}: libvirt keeps the UEFI variables of domains in a folder of its own",
-            hint="place the disks alone",
-        )
+    for key in beside:
+        if key in request.volumes:
+            raise UsageError(
+                f"cannot place {key}: libvirt keeps UEFI variables and TPMs of domains in folders of its own",
+                hint="place the disks alone",
+            )
     archived = [lines[device].key for device in contents.devices]
     wishes = parse_wishes(request.volumes, {known[key].target: key for key in archived if key in known})
     volumes: list[NewVolume] = []
@@ -71,6 +78,9 @@ def place_disks(
             folder = os.path.join(settings.state_folder, "nvram")
             storage: Storage = _folder(host, folder, f"{name}_VARS", "fd")
             volumes.append(new_disk(request.vmid, NVRAM_KEY, line, size, storage, Wish(), volumes))
+            continue
+        if line.key == TPM_KEY:
+            volumes.append(place_tpm(host, state_folder(settings, identity), line, size))
             continue
         disk = known[line.key]
         wish = wishes.get(disk.target, Wish())
@@ -86,8 +96,9 @@ def place_disks(
 
 
 def entries(volumes: list[NewVolume]) -> list[tuple[str, str, str]]:
-    """How undo entries name the volumes that a restore makes."""
-    return [(volume.path, *volume.journal_entry[1:]) for volume in volumes if volume.made]
+    """How undo entries name the disks that a restore makes."""
+    made = [volume for volume in volumes if volume.made and volume.planned.key != TPM_KEY]
+    return [(volume.path, *volume.journal_entry[1:]) for volume in made]
 
 
 def retire(host: Host, vmid: int, replaced: Domain, plan: RestorePlan) -> None:

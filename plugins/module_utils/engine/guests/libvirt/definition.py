@@ -59,6 +59,14 @@ class Definitions:
                     found.append(path)
         return [path for path in found if os.path.isdir(path)]
 
+    def has_secret(self, uuid: str) -> bool:
+        """Whether libvirt holds a secret of that uuid."""
+        try:
+            self._connection.secretLookupByUUIDString(uuid)
+        except self._libvirt.libvirtError:
+            return False
+        return True
+
     def check_replaceable(self, uuid: str) -> Domain:
         """The definition of a domain that is to be replaced.
 
