@@ -160,3 +160,31 @@ def test_what_is_told(machine: DomainNode) -> None:
     assert f"secret {secret}, which is not here" in warnings
     warnings = "\n".join(machine.json("restore", guest["archive"], "202", "--kind", "qemu")["warnings"])
     assert f"secret {secret}, which only libvirt can use" in warnings
+
+
+def test_killed_while_it_is_paused(machine: DomainNode) -> None:
+    machine.daemon.virsh("start", "machine")
+    for step in ("libvirt suspend", "libvirt backupBegin", "libvirt resume"):
+        argv = ("run", "machine", "--storage", "backup", "--mode", "snapshot")
+        assert machine.start(*argv, fault=Fault(KILL, at=step)).wait().status == -9
+        machine.call("heal")
+        assert machine.daemon.virsh("domstate", "machine") == "running"
+        assert machine.leftovers() == []
+    assert back_up(machine, "--mode", "snapshot")["timings"]["pause_seconds"] > 0
+
+
+def test_version_1(domain_node: DomainNode) -> None:
+    make_domain(domain_node, devices=TPM.replace("2.0", "1.2"))
+    domain_node.daemon.virsh("start", "machine")
+    archive = back_up(domain_node, "--mode", "snapshot")["archive"]
+    domain_node.daemon.virsh("destroy", "machine")
+    folder = state(domain_node).parents[1]
+    before = (folder / "tpm1.2" / "tpm-00.permall").read_bytes()
+    domain_node.daemon.virsh("undefine", "machine")
+    assert not folder.exists()
+    domain_node.call("restore", archive, str(VM), "--storage", "local", "--trust-config")
+    assert (folder / "tpm1.2" / "tpm-00.permall").read_bytes() == before
+    domain_node.call("guest", "start", str(VM))
+    assert domain_node.status(VM) == "running"
+    domain_node.call("restore", archive, "201", "--kind", "qemu")
+    assert "version=v1.2" in domain_node.config(201, "qemu").read_text()

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 from engine.errors import ConfigError, HoldfastError, IntegrityError, UsageError
 from engine.formats import cluster_map
+from engine.formats.swtpm import from_image, to_image
 from engine.formats.tarscan import ConfigFinder, TarGuard, TarScanner
 from engine.formats.vma_layout import VMSTATE
 from engine.formats.vma_reader import VmaReader
@@ -191,6 +192,12 @@ def read_domain(text: str) -> None:
             assert element.tag != "source" or not any(place.startswith("/etc") for place in places)
 
 
+def read_tpm(volume: bytes) -> None:
+    """The volume of a TPM is refused, or what it holds lies in it."""
+    with contextlib.suppress(IntegrityError):
+        assert from_image(volume) in volume
+
+
 def read_record(text: str) -> None:
     """A record is refused, or is the same when it is written and read again."""
     with contextlib.suppress(ConfigError):
@@ -202,7 +209,9 @@ _DOMAIN = """<domain type='kvm'><name>w</name><uuid>7cf798df-7725-443d-a246-a2aa
 <memory unit='GiB'>2</memory><os><kernel>/etc/shadow</kernel><nvram>/etc/x</nvram></os><devices>
 <emulator>/etc/qemu</emulator><disk type='file' device='disk'><driver type='raw'/><source file='/etc/a'/>
 <target dev='vda' bus='virtio'/></disk><serial type='file'><source path='/etc/x'/></serial><hostdev type='pci'/>
+<tpm><backend type='emulator'><source type='file' path='/etc/x'/></backend></tpm>
 <filesystem type='mount'><source dir='/etc/'/></filesystem></devices></domain>"""
+_TPM = to_image(bytes(range(256)) * 20)[:10000]
 _JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just("a" * 64)),
     lambda inner: st.one_of(
@@ -250,6 +259,13 @@ TARGETS: dict[str, Target] = {
     "domain": (
         st.builds(lambda edits: _text(edited(_DOMAIN.encode(), edits)), EDITS),
         read_domain,
+    ),
+    "tpm": (
+        st.one_of(
+            st.builds(lambda edits: bytes(edited(_TPM, edits)), EDITS),
+            st.builds(lambda states: _TPM[:12] + states + _TPM[12 + len(states) :], st.binary(max_size=180)),
+        ),
+        read_tpm,
     ),
     "record": (st.one_of(_JSON.map(json.dumps), st.text()), read_record),
 }

@@ -69,7 +69,7 @@ def plan_domain(
     """
     from ..guests.libvirt.connection import libvirt_settings
     from ..guests.libvirt.definition import Definitions
-    from ..guests.libvirt.tpm import state_folder
+    from ..guests.libvirt.tpm import tpm_folder
 
     settings = libvirt_settings(host)
     if settings is None:
@@ -99,11 +99,11 @@ def plan_domain(
         trust=request.trust_config,
         overrides=request.overrides,
     )
-    check_space(archive, volumes)
+    check_space(archive, [volume for volume in volumes if volume.planned.key not in (NVRAM_KEY, TPM_KEY)])
     restored = parse_domain(done.text)
     tpm_warnings = told_of_domain(
         restored,
-        state_folder(settings, identity),
+        tpm_folder(settings, identity),
         definitions,
         archived=tpm is not None,
         replaces=replaced is not None,
@@ -137,13 +137,13 @@ def fill_domain(host: Host, plan: RestorePlan, request: RestoreRequest, undo: Un
     """Make and fill the disks, then let the definition name them."""
     from ..guests.libvirt.connection import libvirt_settings
     from ..guests.libvirt.definition import Definitions
-    from ..guests.libvirt.tpm import STATE, make_new_folder, state_folder
+    from ..guests.libvirt.tpm import STATE, make_new_folder, tpm_folder
 
     settings = libvirt_settings(host)
     if settings is None:
         raise UsageError("libvirt is not used on this node")
     domain = parse_domain(plan.definition)
-    identity, folder = domain.uuid, state_folder(settings, domain.uuid)
+    identity, folder = domain.uuid, tpm_folder(settings, domain.uuid)
     made = entries(plan.volumes)
     token = undo.push(UNNAMED, uri=settings.uri, uuid=identity, volumes=made)
     disks = [path for path, _kind, _source in made]

@@ -55,7 +55,7 @@ def place_disks(
     :param name: of the restored domain, and :param identity: its uuid.
     :raises IntegrityError: a device that is no disk of the archived domain.
     """
-    from ..guests.libvirt.tpm import state_folder
+    from ..guests.libvirt.tpm import tpm_folder
 
     known = {disk.key: disk for disk in domain.disks}
     lines = {line.device: line for line in disk_map(contents.config)}
@@ -80,7 +80,7 @@ def place_disks(
             volumes.append(new_disk(request.vmid, NVRAM_KEY, line, size, storage, Wish(), volumes))
             continue
         if line.key == TPM_KEY:
-            volumes.append(place_tpm(host, state_folder(settings, identity), line, size))
+            volumes.append(place_tpm(host, tpm_folder(settings, identity), line, size))
             continue
         disk = known[line.key]
         wish = wishes.get(disk.target, Wish())

@@ -29,7 +29,7 @@ _NAMES = {"1.2": ("tpm1.2", "tpm-00.permall"), "2.0": ("tpm2", "tpm2-00.permall"
 """Folder and file of each version."""
 
 
-def state_folder(settings: LibvirtSettings, uuid: str) -> str:
+def tpm_folder(settings: LibvirtSettings, uuid: str) -> str:
     """Where libvirt keeps the state of a domain: beside the folder of its QEMU driver."""
     return os.path.join(os.path.dirname(settings.state_folder.rstrip("/")), "swtpm", uuid)
 
@@ -38,7 +38,7 @@ def state_path(settings: LibvirtSettings, domain: Domain, tpm: DomainTpm) -> str
     """The file with the permanent state, whether it exists or not."""
     folder, name = _NAMES.get(tpm.version, _NAMES["2.0"])
     if not tpm.source:
-        return os.path.join(state_folder(settings, domain.uuid), folder, name)
+        return os.path.join(tpm_folder(settings, domain.uuid), folder, name)
     return tpm.source if tpm.source_type == "file" else os.path.join(tpm.source, name)
 
 
