@@ -85,7 +85,7 @@ def test_wishes_that_are_refused(machine: DomainNode) -> None:
     archive = back_up(machine)["archive"]
     for wish, why, status in (
         ("scsi0=local", "cannot place volume 'scsi0'", 2),
-        ("efidisk0=local", "libvirt keeps the UEFI variables", 2),
+        ("efidisk0=local", "libvirt keeps UEFI variables and TPMs", 2),
         ("sda=nowhere", "nowhere", 2),
         ("sda=backup", "content 'images'", 1),
         ("sda=/nowhere", "there is no such folder", 1),
