@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
-from engine.errors import IntegrityError
 from engine.formats.vma_writer import VmaWriter
 from engine.guests.libvirt.connection import DEFAULT_URI
 from engine.stream.sink import open_sink
@@ -22,6 +22,7 @@ from engine.system.report import SilentReporter
 from engine.tasks.requests import RestoreRequest
 from engine.tasks.restore import run_restore
 from helpers.libvirtd import Libvirtd
+from helpers.process import Child, Ended
 from helpers.volumes import sh
 
 CLUSTER = 65536
@@ -57,13 +58,12 @@ for _place in (0, 37 * CLUSTER + 4096, SIZE - 512):
 
 @pytest.fixture(scope="module")
 def libvirtd() -> Iterator[Libvirtd]:
-    """The node's daemon; this process goes where it is."""
     folder = Path(tempfile.mkdtemp(prefix="libvirt-"))
     folder.chmod(0o711)
     daemon = Libvirtd(folder)
-    daemon.enter()
     yield daemon
     daemon.close()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -93,28 +93,39 @@ def volumes() -> list[str]:
     return [name for name in sh("lvs", "--noheadings", "-o", "lv_name", "vg0").split() if name.startswith("vm-200-")]
 
 
-def restore(host: Host, **wanted: Any) -> Any:
-    return run_restore(host, RestoreRequest(f"backup:backup/{NAME}", 200, **wanted), SilentReporter()).to_dict()
+def restore(host: Host, libvirtd: Libvirtd, **wanted: Any) -> Ended:
+    """A restore by a process that is where the daemon is; it prints the result."""
+
+    def work() -> int:
+        libvirtd.enter()
+        request = RestoreRequest(f"backup:backup/{NAME}", 200, **wanted)
+        print(json.dumps(run_restore(host, request, SilentReporter()).to_dict()))
+        return 0
+
+    return Child(work).wait(600)
 
 
 def test_one_disk_on_lvm(host: Host, libvirtd: Libvirtd) -> None:
-    result = restore(host, volumes={"sda": "thin"})
+    ended = restore(host, libvirtd, volumes={"sda": "thin"})
+    assert ended.status == 0, ended.err
+    result, plain = json.loads(ended.out), libvirtd.folder / "lib" / "images" / "web-vda.raw"
     assert [volume["volid"] for volume in result["volumes"]] == [
         "thin:vm-200-disk-0",
         "/var/lib/libvirt/images/web-vda.raw",
     ]
     assert Path("/dev/vg0/vm-200-disk-0").read_bytes()[:SIZE] == DISK
-    assert Path("/var/lib/libvirt/images/web-vda.raw").read_bytes() == b"\7" * CLUSTER
+    assert plain.read_bytes() == b"\7" * CLUSTER
     xml = libvirtd.virsh("dumpxml", "web")
     assert "<disk type='block' device='disk'>" in xml
     assert "<source dev='/dev/vg0/vm-200-disk-0'/>" in xml
     libvirtd.virsh("start", "--paused", "web")
     libvirtd.virsh("destroy", "web")
     # Replaced: the new volumes are there before the old ones go.
-    result = restore(host, storage="thin", force=True)
-    assert result["freed"] == ["/dev/vg0/vm-200-disk-0", "/var/lib/libvirt/images/web-vda.raw"]
+    ended = restore(host, libvirtd, storage="thin", force=True)
+    assert ended.status == 0, ended.err
+    assert json.loads(ended.out)["freed"] == ["/dev/vg0/vm-200-disk-0", "/var/lib/libvirt/images/web-vda.raw"]
     assert volumes() == ["vm-200-disk-1", "vm-200-disk-2"]
-    assert not Path("/var/lib/libvirt/images/web-vda.raw").exists()
+    assert not plain.exists()
     assert Path("/dev/vg0/vm-200-disk-1").read_bytes()[:SIZE] == DISK
 
 
@@ -123,7 +134,7 @@ def test_a_failed_restore_leaves_no_volume(host: Host, libvirtd: Libvirtd) -> No
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(IntegrityError):
-        restore(host, storage="thin")
+    ended = restore(host, libvirtd, storage="thin")
+    assert "IntegrityError" in ended.err
     assert volumes() == []
     assert libvirtd.virsh("list", "--all", "--name") == ""
