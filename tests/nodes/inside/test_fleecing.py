@@ -19,9 +19,10 @@ import pytest
 from engine.tasks.stores import get_storage
 from helpers import guests
 from helpers.adopted import make_adopted, traces
-from helpers.domains import DomainNode, Libvirtd, goes_on, make_domain
+from helpers.domains import DomainNode, goes_on, make_domain
 from helpers.faults import HOLD, Fault
 from helpers.guests import VM
+from helpers.libvirtd import Libvirtd
 from helpers.node import Node
 from helpers.process import Child, wait_for
 from helpers.vms import back_up, set_config, writes_on
