@@ -352,7 +352,7 @@ def gather(module: AnsibleModule, host: Host) -> dict[str, Any]:
         "jobs": lambda: info.jobs_info(host),
         "guests": lambda: info.guests_info(host),
         "archives": lambda: [entry.to_dict() for entry in list_archives(host, wanted)],
-        "runs": lambda: info.runs_info(host),
+        "runs": lambda: info.runs_info(host, module.warn),
         "coverage": lambda: info.coverage_info(host, module.params["max_age"]),
     }
     return {"changed": False, **{name: readers[name]() for name in module.params["gather"]}}

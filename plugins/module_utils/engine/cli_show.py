@@ -159,7 +159,7 @@ def show_status(args: argparse.Namespace, host: Host) -> int:
     """``holdfast status``"""
     from .tasks.info import coverage_info, runs_info
 
-    runs = runs_info(host, limit=args.count)
+    runs = runs_info(host, lambda text: say(sys.stderr, f"warning: {text}"), args.count)
     coverage = coverage_info(host, args.max_age)
     if args.json:
         put_json({"runs": runs, "coverage": coverage})

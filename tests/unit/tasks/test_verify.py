@@ -150,7 +150,7 @@ def test_a_whole_archive_is_ok(host: Host, kind: str, compression: str, level: s
     (entry,) = list_archives(host, ArchiveFilter("nas"))
     verified = entry.to_dict()["verified"]
     assert (verified["state"], verified["level"]) == ("ok", level)
-    row = runs_info(host)[0]
+    row = runs_info(host, pytest.fail)[0]
     assert (row["kind"], row["state"], row["summary"], row["guests"]) == ("verify", "finished", "1 ok", 1)
 
 

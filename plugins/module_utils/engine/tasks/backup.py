@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from ..errors import HoldfastError, Interrupted
@@ -13,6 +14,7 @@ from ..guests.model import GuestInfo
 from ..storages.base import Need
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import FileError
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
 from .follow_up import followed_up
@@ -59,7 +61,7 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
     """
     log = RunLog(report)
     with followed_up(host, request, log) as result:
-        heal(host, report)
+        heal(host, log)
         with RunHooks(log) as hooks:
             prepared = prepare(host, request, hooks.init)
             for warning in prepared.warnings:
@@ -105,7 +107,9 @@ def _run(
     log.open(record.log)
 
     def save() -> None:
-        record.update(result.to_dict())
+        # It tells people how far the run came; what counts is in the journals.
+        with contextlib.suppress(FileError):
+            record.update(result.to_dict())
 
     context = BackupContext(host, prepared.storage, prepared.settings, record, hooks, log, save)
     try:
@@ -121,11 +125,11 @@ def _run(
         log.error(f"the run {result.state}: {exc}" if result.state == "failed" else f"the run was {exc.message}")
         hooks.abort()
         result.finished = time.time()
-        record.finish(result.state, result.to_dict())
+        record.close(result.state, result.to_dict(), log)
         exc.result = result.to_dict()
         raise
     result.finished, result.state = time.time(), "finished"
-    record.finish("finished", result.to_dict())
+    record.close("finished", result.to_dict(), log)
 
 
 def _missing(host: Host, text: str) -> GuestOutcome:

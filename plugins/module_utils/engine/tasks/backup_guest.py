@@ -25,6 +25,7 @@ from ..stream.progress import Progress
 from ..stream.sink import open_sink
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import explained
 from ..system.undo import UndoStack
 from .backup_setup import BackupSettings
 from .guests import open_by_info
@@ -84,7 +85,7 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
             outcome.error = error_dict(exc)
-            log.error(f"backup of {info.label} failed: {exc}")
+            log.error(f"backup of {info.label} failed: {explained(exc)}")
             hooks.abort()
             if isinstance(exc, Interrupted):
                 raise
@@ -309,6 +310,5 @@ def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome, 
 
 def error_dict(exc: HoldfastError | OSError) -> dict[str, Any]:
     """A failure as results carry it."""
-    if isinstance(exc, HoldfastError):
-        return {"message": exc.message, "hint": exc.hint, "code": exc.code}
-    return {"message": str(exc), "hint": "", "code": "error"}
+    error = explained(exc)
+    return {"message": error.message, "hint": error.hint, "code": error.code}

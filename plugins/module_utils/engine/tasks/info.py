@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ..errors import HoldfastError
 from ..guests.model import archive_kind
@@ -121,9 +121,20 @@ def coverage_info(host: Host, max_age: str | None = None) -> dict[str, Any]:
     return coverage(guests_info(host), jobs_info(host, 1), seconds)
 
 
-def runs_info(host: Host, limit: int = 20) -> list[dict[str, Any]]:
-    """The last runs, newest first; one whose process died without a word has the state ``aborted``."""
-    return [_run_row(record) for record in load_records(host)[:limit]]
+def runs_info(host: Host, warn: Callable[[str], object], limit: int = 20) -> list[dict[str, Any]]:
+    """The last runs, newest first; one whose process died without a word has the state ``aborted``.
+
+    :param warn: is told of records that cannot be understood; they are passed over.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in load_records(host):
+        if len(rows) >= limit:
+            break
+        try:
+            rows.append(_run_row(record))
+        except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as exc:
+            warn(f"{record.path} is passed over: it is no record of a run ({exc!r}); remove {record.folder}")
+    return rows
 
 
 def _run_row(record: RunRecord) -> dict[str, Any]:
