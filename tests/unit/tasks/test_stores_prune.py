@@ -89,7 +89,7 @@ def test_a_storage_that_cannot_be_used_is_told_and_can_be_declared_again(host: H
     path.write_text(f"dir: nas\n\tis_mountpoint maybe\n\tpath {tmp_path}\n\ndir: two\n\tpath {tmp_path}\n\tfoo 1\n")
     with pytest.raises(ConfigError, match="storage 'nas' cannot be used: is_mountpoint: 'maybe'"):
         get_storage(host, "nas")
-    nas, two = storages_info(host)
+    nas, two = storages_info(host, pytest.fail)
     assert (nas["usable"], nas["definition"]) == (False, {})
     assert "maybe" in nas["error"]
     assert two["usable"]

@@ -24,10 +24,16 @@ from .record import RunRecord, load_records
 from .results import instant
 from .stores import open_storages, read_storages, storage_dict
 
+Warn = Callable[[str], object]
 
-def storages_info(host: Host) -> list[dict[str, Any]]:
-    """Every defined storage: whether it can be used here, why not, its space and number of archives."""
+
+def storages_info(host: Host, warn: Warn) -> list[dict[str, Any]]:
+    """Every defined storage: whether it can be used here, why not, its space and number of archives.
+
+    :param warn: is told of lines in the file that belong to no storage.
+    """
     file = read_storages(host)
+    _tell(about(file.findings, ""), warn)
     rows = []
     for section in file.sections:
         definition = file.storages.get(section.id)
@@ -57,10 +63,14 @@ def storages_info(host: Host) -> list[dict[str, Any]]:
     return rows
 
 
-def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
-    """Every job with its next runs; one whose definition cannot be used has an ``error``."""
+def jobs_info(host: Host, warn: Warn, runs: int = 3) -> list[dict[str, Any]]:
+    """Every job with its next runs; one whose definition cannot be used has an ``error``.
+
+    :param warn: is told of lines in the file that belong to no job.
+    """
     now = int(time.time())
     file = read_jobs(host)
+    _tell(about(file.findings, ""), warn)
     rows: list[dict[str, Any]] = [
         {
             "id": job.id,
@@ -77,6 +87,11 @@ def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
         broken = {"enabled": False, "schedule": "", "definition": {}, "next_runs": [], "error": reason}
         rows.append({"id": job_id, **broken, "warnings": about(file.findings, job_id)})
     return rows
+
+
+def _tell(messages: list[str], warn: Warn) -> None:
+    for message in messages:
+        warn(message)
 
 
 def guests_info(host: Host) -> list[dict[str, Any]]:
@@ -111,17 +126,17 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
     return rows
 
 
-def coverage_info(host: Host, max_age: str | None = None) -> dict[str, Any]:
+def coverage_info(host: Host, warn: Warn, max_age: str | None = None) -> dict[str, Any]:
     """Guests that nobody takes care of, and what runs next; see :func:`.coverage.coverage`.
 
     :param max_age: how old the newest good archive of a guest may be (``26h``, ``7d``).
     :raises UsageError: that is no age.
     """
     seconds = None if max_age is None else parse_age(max_age)
-    return coverage(guests_info(host), jobs_info(host, 1), seconds)
+    return coverage(guests_info(host), jobs_info(host, warn, 1), seconds)
 
 
-def runs_info(host: Host, warn: Callable[[str], object], limit: int = 20) -> list[dict[str, Any]]:
+def runs_info(host: Host, warn: Warn, limit: int = 20) -> list[dict[str, Any]]:
     """The last runs, newest first; one whose process died without a word has the state ``aborted``.
 
     :param warn: is told of records that cannot be understood; they are passed over.
