@@ -24,10 +24,12 @@ from engine.tasks import backup, backup_guest
 from engine.tasks import guests as guests_module
 from engine.tasks.changes import apply_change
 from engine.tasks.heal import heal
-from engine.tasks.record import load_records
+from engine.tasks.record import RunRecord, load_records
 from engine.tasks.requests import BackupRequest, Selection
 from engine.tasks.results import RunResult
 from engine.tasks.stores import plan_storage
+
+from tests.unit.tasks.test_notify import Listener
 
 ALL = Selection(all=True)
 PLAIN = {"storage": "nas", "compress": "0", "lockwait": 0}
@@ -179,6 +181,21 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
 def test_an_empty_file_is_no_fresh_backup(host: Host, behaviour: dict[int, Behaviour]) -> None:
     (Path(host.paths.etc).parent.parent / "nas" / "dump" / put(host, 100, 0)).write_bytes(b"")
     assert statuses(run(host, Selection(vmid=[100]), max_age="1h")) == ["ok"]
+
+
+def test_a_run_for_nobody_says_so(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    listener = Listener()
+    result = backup.run_backup(host, BackupRequest(Selection(tags=["none"]), PLAIN), listener)
+    assert (result.ok, result.changed, result.guests) == (True, False, [])
+    assert "no guest of this node is selected" in listener.lines
+
+
+def test_what_a_killed_run_left_is_in_the_log_of_the_next(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    killed = RunRecord.start(host, "backup", {})
+    killed.data["process"]["start"] = "0"
+    killed.save()
+    result = run(host)
+    assert f"run {killed.id} of backup did not end properly" in Path(result.log or "").read_text(encoding="utf-8")
 
 
 def test_a_plan_changes_nothing(host: Host, behaviour: dict[int, Behaviour]) -> None:

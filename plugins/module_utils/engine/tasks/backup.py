@@ -84,6 +84,8 @@ def _run_locked(host: Host, prepared: Prepared, result: RunResult, hooks: RunHoo
         *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
         *(_missing(host, text) for text in prepared.missing),
     ]
+    if not result.guests:
+        log.info("no guest of this node is selected")
     todo = _mark_fresh(prepared, result, log)
     if todo:
         _run(host, prepared, result, todo, hooks, log)
