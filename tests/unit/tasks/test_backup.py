@@ -22,8 +22,10 @@ from engine.system.locks import hold
 from engine.system.report import SilentReporter
 from engine.tasks import backup, backup_guest
 from engine.tasks import guests as guests_module
+from engine.tasks.archives import find_archive
 from engine.tasks.changes import apply_change
 from engine.tasks.heal import heal
+from engine.tasks.info import guests_info
 from engine.tasks.record import RunRecord, load_records
 from engine.tasks.requests import BackupRequest, Selection
 from engine.tasks.results import RunResult
@@ -181,6 +183,25 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
 def test_an_empty_file_is_no_fresh_backup(host: Host, behaviour: dict[int, Behaviour]) -> None:
     (Path(host.paths.etc).parent.parent / "nas" / "dump" / put(host, 100, 0)).write_bytes(b"")
     assert statuses(run(host, Selection(vmid=[100]), max_age="1h")) == ["ok"]
+
+
+def test_a_clock_that_was_wrong_costs_no_archive(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    web = Selection(vmid=["web"])
+    run(host, web, prune_backups="keep-last=1")
+    (old,) = Path(host.paths.etc).parent.parent.glob("nas/dump/*.vma")
+    ahead = old.with_name("vzdump-qemu-100-2099_01_01-00_00_00.vma")
+    old.rename(ahead)
+    guest = run(host, web, prune_backups="keep-last=1").guests[0]
+    assert Path(guest.path or "").exists()
+    assert [text for text in guest.warnings if "is kept although the retention would remove it" in text]
+    # Nor does it hide that others are missing, or stand before them.
+    assert find_archive(host, "nas:latest/100").volid == guest.archive
+    (row,) = (row for row in guests_info(host) if row["vmid"] == 100)
+    assert row["newest"]["volid"] == guest.archive
+    Path(guest.path or "").unlink()
+    (row,) = (row for row in guests_info(host) if row["vmid"] == 100)
+    assert (row["newest"], row["archives"]) == (None, 1)
+    assert find_archive(host, "nas:latest/100").archive.path == str(ahead)
 
 
 def test_a_run_for_nobody_says_so(host: Host, behaviour: dict[int, Behaviour]) -> None:

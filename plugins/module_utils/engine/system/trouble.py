@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import Iterator
+from typing import Iterator, TypeVar
 
 from ..errors import HoldfastError
+
+E = TypeVar("E", bound=HoldfastError)
 
 _FULL = "free space, or inodes, there: `df -h {0}; df -i {0}`"
 _NAME = "something else has that name, or one of a folder above it; look at it, and move it away"
@@ -19,6 +21,7 @@ _REMEDIES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EROFS: "its file system is read-only: see `findmnt -T {0}` and dmesg, then remount it",
+    errno.ENOENT: "it may have been removed, or its file system is not mounted: see `ls {0}`",
     errno.EIO: "the disk cannot be read or written: see dmesg",
     errno.EFBIG: "raise the limit for the size of files (ulimit -f, LimitFSIZE of the unit)",
     errno.EMFILE: "raise the limit for open files (ulimit -n, LimitNOFILE of the unit)",
@@ -57,6 +60,14 @@ def tried(what: str, path: str) -> Iterator[None]:
         raise
     except OSError as exc:
         raise FileError(what, path, exc) from exc
+
+
+def refusal(kind: type[E], what: str, exc: OSError, path: str = "") -> E:
+    """An error of that kind: what could not be done, why, and what to do.
+
+    :param path: what it was tried on, where the error of the system does not say.
+    """
+    return kind(f"cannot {what}: {exc.strerror or exc}", hint=os_error_hint(exc, path))
 
 
 def explained(exc: HoldfastError | OSError) -> HoldfastError:

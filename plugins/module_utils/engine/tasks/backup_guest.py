@@ -288,6 +288,13 @@ def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome:
     if settings.keep is None:
         return
     marked = mark_archives(storage.archives.list_archives(info.vmid, info.archive_kind), settings.keep)
+    for _archive, mark in marked:
+        if mark.archive == outcome.archive and mark.mark == "remove":
+            mark.mark, mark.rule = "keep", "just made"
+            log.warn(
+                f"{mark.archive} is kept although the retention would remove it: other archives of this guest are dated"
+                " later; was the clock wrong then, or is it now?"
+            )
     problems = remove_marked(storage, marked, log)
     outcome.pruned = [mark.archive for _archive, mark in marked if mark.removed]
     log.info(f"pruned {len(outcome.pruned)} backup(s) not covered by the retention {settings.keep_text}")

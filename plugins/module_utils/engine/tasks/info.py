@@ -17,7 +17,7 @@ from ..storages.base import Need
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
-from .archives import ArchiveEntry
+from .archives import ArchiveEntry, dated_ahead
 from .coverage import coverage
 from .definitions import job_dict, load_jobs, next_job_runs, read_jobs
 from .record import RunRecord, load_records
@@ -106,7 +106,9 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
                 continue
             key = (archive.kind, archive.vmid)
             counts[key] = counts.get(key, 0) + 1
-            if archive.good and (key not in newest or archive.time > newest[key].time):
+            # One that a wrong clock dated into the future would hide for years that others are missing.
+            good = archive.good and not dated_ahead(archive)
+            if good and (key not in newest or archive.time > newest[key].time):
                 newest[key] = archive
     covering = _coverage(host)
     now = time.time()
