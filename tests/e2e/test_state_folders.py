@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Iterator
@@ -88,6 +89,24 @@ def test_records_that_cannot_be_kept_any_more(box: Node) -> None:
             goes_on(box, CT)
         assert ended.status == 0, ended.err
         assert len(box.archives()) == 1
+        box.call("heal")
+        assert box.leftovers() == [str(path)]
+        guests.switch_off(box, CT)
+
+
+def test_a_guest_is_healed_though_nothing_can_be_written(box: Node) -> None:
+    with on_its_own(box, "lib") as path:
+        guests.start(box, CT)
+        child = box.start(
+            "run", str(CT), "--storage", "backup", "--mode", "suspend", fault=Fault(HOLD, at="end lxc-freeze")
+        )
+        child.wait_held()
+        assert box.status(CT) == "frozen"
+        child.send(signal.SIGKILL)
+        child.wait()
+        with spoilt(path, FULL):
+            box.start("heal").wait()
+            goes_on(box, CT)
         box.call("heal")
         assert box.leftovers() == [str(path)]
         guests.switch_off(box, CT)

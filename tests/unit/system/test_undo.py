@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_bytes_that_are_no_text_are_junk_like_other_lines(tmp_path: Path) -> Non
     stack = UndoStack.load(str(journal), handlers)
     assert stack.junk == [(1, "\\xff\\xfe")]
     assert (stack.unwind(), calls) == ([], [1])
+
+
+def test_steps_are_undone_though_the_journal_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, handlers = recorder()
+    UndoStack(str(tmp_path / "100.journal"), handlers).push("note", n=1)
+
+    def refused(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("truncate", "unlink", "write"):
+        monkeypatch.setattr(os, name, refused)
+    (problem,) = UndoStack.load(str(tmp_path / "100.journal"), handlers).unwind()
+    assert calls == [1]
+    assert "cannot remove the undo journal" in problem and "Read-only" in problem
 
 
 def test_a_step_that_is_undone_stays_so_when_that_cannot_be_written(tmp_path: Path) -> None:

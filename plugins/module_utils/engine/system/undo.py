@@ -19,7 +19,7 @@ import os
 from typing import Any, Callable, Mapping
 
 from ..errors import HoldfastError
-from .trouble import explained, tried
+from .trouble import FileError, explained, tried
 
 Handler = Callable[[Mapping[str, Any]], None]
 
@@ -46,11 +46,13 @@ class UndoStack:
         :raises FileError: it cannot be read.
         """
         stack = cls(path, handlers)
-        with tried("read the undo journal", path), open(path, "r+b") as stream:
+        with tried("read the undo journal", path), open(path, "rb") as stream:
             raw = stream.read()
-            whole = raw.rfind(b"\n") + 1
-            # What is written next must not be joined to it.
-            stream.truncate(whole)
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
+            # What is written next must not be joined to it. Guests are healed also where nothing can be written.
+            with contextlib.suppress(OSError):
+                os.truncate(path, whole)
         for number, line in enumerate(raw[:whole].splitlines(), 1):
             stack._take(number, line)
         return stack
@@ -109,8 +111,8 @@ class UndoStack:
     def unwind(self) -> list[str]:
         """Undo everything still open, newest first; a failing handler does not stop the others.
 
-        :returns: one message per handler that failed. Their entries stay in the journal, which is removed when there
-            are none.
+        :returns: one message per failure. Entries whose handlers failed stay in the journal, which is removed when
+            there are none.
         """
         problems: list[str] = []
         for token in sorted(self._open, reverse=True):
@@ -122,8 +124,12 @@ class UndoStack:
             except (KeyError, TypeError, ValueError) as exc:
                 # An entry of another version must not keep all later runs from beginning.
                 problems.append(f"{kind}: its entry cannot be understood: {exc!r}")
-        if not problems and self._path is not None and os.path.exists(self._path):
-            os.unlink(self._path)
+        if not problems and self._path is not None:
+            try:
+                with tried("remove the undo journal", self._path), contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+            except FileError as exc:
+                problems.append(str(exc))
         return problems
 
     def _write(self, entry: Mapping[str, Any]) -> None:
