@@ -16,7 +16,9 @@ from engine.tasks import heal as heal_module
 
 def test_the_beginning_of_an_option_is_not_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "100", "--compres", "zstd"]) == 2
-    assert "unrecognized arguments: --compres" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: --compres zstd" in said
+    assert "see `holdfast run --help`" in said
 
 
 @pytest.mark.parametrize(("user", "remedy"), [(1000, "run it as root"), (0, "")])

@@ -133,7 +133,9 @@ def _check_structure(look: _Look, bwlimit: int) -> None:
 
 def _check_data(look: _Look, bwlimit: int, report: Reporter) -> None:
     with open_source(look.archive.path, bwlimit) as source:
-        progress = Progress(look.total or source.total, report)
+        total = look.total or source.total
+        report.progress(0, total, 0, 0)
+        progress = Progress(total, report)
         try:
             digests = _digests(look, source, progress)
         except IntegrityError as exc:
