@@ -133,9 +133,7 @@ def _check_structure(look: _Look, bwlimit: int) -> None:
 
 def _check_data(look: _Look, bwlimit: int, report: Reporter) -> None:
     with open_source(look.archive.path, bwlimit) as source:
-        total = look.total or source.total
-        report.progress(0, total, 0, 0)
-        progress = Progress(total, report)
+        progress = Progress(look.total or source.total, report)
         try:
             digests = _digests(look, source, progress)
         except IntegrityError as exc:
