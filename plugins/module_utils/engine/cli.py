@@ -54,7 +54,9 @@ def make_host(args: argparse.Namespace) -> Host:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     try:
-        args = make_parser().parse_args(argv)
+        args, unknown = make_parser().parse_known_args(argv)
+        if unknown:
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", hint=f"see `holdfast {args.verb} --help`")
         status = int(args.handler(args, make_host(args)))
         sys.stdout.flush()
     except HoldfastError as exc:

@@ -65,6 +65,9 @@ def show_guests(args: argparse.Namespace, host: Host) -> int:
             for guest in guests
         ],
     )
+    for guest in guests:
+        if guest["error"]:
+            say(sys.stdout, f"{guest['vmid']} ({guest['name']}): {guest['error']}")
     return 0
 
 

@@ -171,7 +171,8 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
     run(host, Selection(vmid=[100]))
     plan = backup.plan_backup(host, BackupRequest(ALL, PLAIN, max_age="1h"))
     assert [guest.action for guest in plan.guests] == ["fresh", "backup", "backup"]
-    assert "is younger than 1h" in plan.guests[0].reason
+    assert plan.guests[0].archive is not None and plan.guests[1].archive is None
+    assert plan.guests[0].reason == f"{plan.guests[0].archive} is younger than 1h"
     assert statuses(run(host, max_age="1h")) == ["fresh", "ok", "ok"]
     before, records = dump(host), len(load_records(host))
     again = run(host, max_age="1h")

@@ -133,6 +133,18 @@ def content(path: Path) -> dict[str, bytes]:
     return {item.name: item.read_bytes() for item in path.parent.iterdir() if not item.name.endswith(".record")}
 
 
+def test_the_speed_counts_from_the_begin_of_an_archive(host: Host) -> None:
+    told = []
+
+    class Listening(SilentReporter):
+        def progress(self, done: int, total: int, zero: int, written: int) -> None:
+            told.append((done, total))
+
+    make_vm(host, "")
+    verify.run_verify(host, VerifyRequest(storage="nas"), Listening())
+    assert (told[0], told[-1]) == ((0, SIZE + CLUSTER), (SIZE + CLUSTER, SIZE + CLUSTER))
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("kind", MAKE)

@@ -171,7 +171,7 @@ def _plan_guest(host: Host, prepared: Prepared, info: GuestInfo) -> PlannedGuest
     planned = PlannedGuest(info.vmid, info.name, info.kind, "backup", mode, mode)
     archive = fresh_archive(prepared, info)
     if archive is not None:
-        planned.action = "fresh"
+        planned.action, planned.archive = "fresh", archive.volid
         planned.reason = f"{archive.volid} is younger than {prepared.max_age_text}"
     try:
         planned.disks = describe_volumes(host, info)

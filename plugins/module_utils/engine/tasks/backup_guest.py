@@ -178,7 +178,6 @@ def _write(
     if settings.bwlimit:
         log.info(f"bandwidth limit: {settings.bwlimit} KiB/s")
     log.info(f"ionice priority: {settings.ionice}")
-    log.progress(0, captured.size, 0, 0)
     progress = Progress(captured.size, _Recorded(log, outcome, context.save))
     began = time.monotonic()
     with open_sink(
