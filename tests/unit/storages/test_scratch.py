@@ -89,7 +89,7 @@ def test_files(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     space = FolderScratch("storage 'x'", 100, str(tmp_path / "file" / "100"))
-    with pytest.raises(StorageError, match="cannot use storage 'x' for fleecing") as error:
+    with pytest.raises(StorageError, match="cannot make fleecing images on storage 'x'") as error:
         space.check()
     assert error.value.hint
 

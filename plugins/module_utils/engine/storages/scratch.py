@@ -18,6 +18,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 from ..errors import StorageError
 from ..system.process import run
+from ..system.trouble import refusal
 from .images import VOLUME
 from .mounts import filesystem_type
 from .volumes.base import BlockVolume
@@ -148,10 +149,7 @@ class FolderScratch(ScratchSpace):
             os.makedirs(self.folder, exist_ok=True)
             status = os.statvfs(self.folder)
         except OSError as exc:
-            raise StorageError(
-                f"cannot use {self.label} for fleecing images: {self.folder}: {exc.strerror}",
-                hint="choose another storage for fleecing, or see what is in the way of that folder",
-            ) from exc
+            raise refusal(StorageError, f"make fleecing images on {self.label}", exc, self.folder) from exc
         return [Gauge.of_data(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)]
 
     def image(self, fmt: str = "") -> ScratchImage:
@@ -171,7 +169,7 @@ class _FileImage(ScratchImage):
         try:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
         except OSError as exc:
-            raise _not_made(self.path, exc) from exc
+            raise refusal(StorageError, f"make the fleecing image {self.path}", exc, self.path) from exc
 
     def create(self, size: int) -> None:
         self.allocate(size)
@@ -183,19 +181,13 @@ class _FileImage(ScratchImage):
             finally:
                 os.close(fd)
         except OSError as exc:
-            raise _not_made(self.path, exc) from exc
+            raise refusal(StorageError, f"make the fleecing image {self.path}", exc, self.path) from exc
         if self.format != "raw":
             argv = ["qemu-img", "create", "-q", "-f", self.format, self.path, str(size)]
             run(argv, timeout=60, error=StorageError)
 
     def remove(self) -> None:
         ImageVolume(self.path).free()
-
-
-def _not_made(path: str, exc: OSError) -> StorageError:
-    return StorageError(
-        f"cannot make the fleecing image {path}: {exc.strerror}", hint="see whether its storage is full or read-only"
-    )
 
 
 class VolumeScratch(ScratchSpace):
