@@ -35,7 +35,7 @@ XML = """<domain type='qemu'>
 
 def main(folder: str, mib: int, threads: int, rounds: int) -> None:
     sys.path[:0] = [str(REPOSITORY / "tests" / "e2e"), str(REPOSITORY)]
-    from helpers.domains import Libvirtd
+    from helpers.libvirtd import Libvirtd
 
     root = Path(folder)
     root.chmod(0o755)

@@ -63,7 +63,7 @@ options:
         one.
       - The storage of a machine's disk may be the path of a block device, which must be large enough and not in use. It
         is overwritten in place, so that a restore that fails leaves it in pieces.
-      - Disks of libvirt domains cannot be placed singly.
+      - The keys of a libvirt domain's disks are its targets (C(vda)), and their storage may be the path of a directory.
     type: dict
     default: {}
   force:

@@ -17,7 +17,8 @@ pytest.register_assert_rewrite("helpers")
 
 from helpers import guests  # noqa: E402
 from helpers.agent import FakeAgent  # noqa: E402
-from helpers.domains import DomainNode, Libvirtd  # noqa: E402
+from helpers.domains import DomainNode  # noqa: E402
+from helpers.libvirtd import Libvirtd  # noqa: E402
 from helpers.node import Node  # noqa: E402
 from helpers.process import Child  # noqa: E402
 

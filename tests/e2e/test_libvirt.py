@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from engine.guests.libvirt import guest as libvirt_guest
@@ -20,7 +19,7 @@ from engine.system.report import SilentReporter
 from engine.tasks.files import verify_vma
 from helpers import guests
 from helpers.archives import replaced
-from helpers.domains import DomainNode, goes_on, make_domain, make_system
+from helpers.domains import DomainNode, back_up, goes_on, make_domain, make_system
 from helpers.faults import KILL, NOTE, TERM, Fault
 from helpers.guests import VM
 from helpers.process import wait_for
@@ -34,14 +33,6 @@ def machine(domain_node: DomainNode) -> DomainNode:
     """A stopped domain."""
     make_domain(domain_node)
     return domain_node
-
-
-def back_up(node: DomainNode, *options: str, status: int = 0) -> dict[str, Any]:
-    ended = node.start("run", "machine", "--storage", "backup", *options, "--json").wait()
-    assert ended.status == status, ended.err
-    assert node.leftovers() == []
-    (outcome,) = json.loads(ended.out)["guests"]
-    return dict(outcome)
 
 
 @pytest.mark.parametrize("mode", ["snapshot", "suspend", "stop"])

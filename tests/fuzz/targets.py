@@ -19,12 +19,13 @@ from xml.etree import ElementTree
 
 from engine.errors import ConfigError, HoldfastError, IntegrityError, UsageError
 from engine.formats import cluster_map
+from engine.formats.swtpm import from_image, to_image
 from engine.formats.tarscan import ConfigFinder, TarGuard, TarScanner
 from engine.formats.vma_layout import VMSTATE
 from engine.formats.vma_reader import VmaReader
 from engine.settings.archive_record import parse_record, write_record
 from engine.settings.ct_config import ct_mounts
-from engine.settings.domain_rewrite import restored_xml, without_secrets
+from engine.settings.domain_rewrite import Place, restored_xml, without_secrets
 from engine.settings.guest_config import GuestConfig
 from engine.stream import sink as sinks
 from engine.stream.frames import FrameFile
@@ -181,7 +182,7 @@ def read_domain(text: str) -> None:
     """The XML of a hostile domain is refused, or rewritten without what reaches the host."""
     with contextlib.suppress(ConfigError, UsageError):
         without_secrets(text)
-        disks = {"vda": ("/new/a", "raw")}
+        disks = {"vda": Place("/new/a", "raw")}
         done = restored_xml(
             text, name="n", uuid="u", vmid=200, disks=disks, nvram="", new_macs=True, trust=False, overrides={}
         )
@@ -189,6 +190,12 @@ def read_domain(text: str) -> None:
             assert element.tag not in ("commandline", "hostdev", "filesystem", "emulator", "kernel")
             places = [element.get(name, "") for name in ("file", "dev", "dir", "path")]
             assert element.tag != "source" or not any(place.startswith("/etc") for place in places)
+
+
+def read_tpm(volume: bytes) -> None:
+    """The volume of a TPM is refused, or what it holds lies in it."""
+    with contextlib.suppress(IntegrityError):
+        assert from_image(volume) in volume
 
 
 def read_record(text: str) -> None:
@@ -202,7 +209,9 @@ _DOMAIN = """<domain type='kvm'><name>w</name><uuid>7cf798df-7725-443d-a246-a2aa
 <memory unit='GiB'>2</memory><os><kernel>/etc/shadow</kernel><nvram>/etc/x</nvram></os><devices>
 <emulator>/etc/qemu</emulator><disk type='file' device='disk'><driver type='raw'/><source file='/etc/a'/>
 <target dev='vda' bus='virtio'/></disk><serial type='file'><source path='/etc/x'/></serial><hostdev type='pci'/>
+<tpm><backend type='emulator'><source type='file' path='/etc/x'/></backend></tpm>
 <filesystem type='mount'><source dir='/etc/'/></filesystem></devices></domain>"""
+_TPM = to_image(bytes(range(256)) * 20)[:10000]
 _JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just("a" * 64)),
     lambda inner: st.one_of(
@@ -250,6 +259,13 @@ TARGETS: dict[str, Target] = {
     "domain": (
         st.builds(lambda edits: _text(edited(_DOMAIN.encode(), edits)), EDITS),
         read_domain,
+    ),
+    "tpm": (
+        st.one_of(
+            st.builds(lambda edits: bytes(edited(_TPM, edits)), EDITS),
+            st.builds(lambda states: _TPM[:12] + states + _TPM[12 + len(states) :], st.binary(max_size=180)),
+        ),
+        read_tpm,
     ),
     "record": (st.one_of(_JSON.map(json.dumps), st.text()), read_record),
 }

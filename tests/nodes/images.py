@@ -20,8 +20,9 @@ MIRROR = "http://deb.debian.org/debian"
 
 PACKAGES = (
     "acl,attr,btrfs-progs,busybox-static,cifs-utils,e2fsprogs,gcc,initramfs-tools,iproute2,kmod,libcap2-bin,"
-    "linux-headers-amd64,linux-image-amd64,lvm2,lxc,make,nfs-kernel-server,nftables,procps,python3,python3-pytest,"
-    "python3-libnbd,python3-zstandard,qemu-system-common,qemu-utils,rsync,samba,thin-provisioning-tools,udev,uidmap,"
+    "libvirt-clients,libvirt-daemon-driver-qemu,libvirt-daemon-system,linux-headers-amd64,linux-image-amd64,lvm2,lxc,"
+    "make,nfs-kernel-server,nftables,procps,python3,python3-libnbd,python3-libvirt,python3-pytest,python3-zstandard,"
+    "qemu-system-common,qemu-system-x86,qemu-utils,rsync,samba,swtpm,swtpm-tools,thin-provisioning-tools,udev,uidmap,"
     "util-linux,xfsprogs,zfs-dkms,zfsutils-linux,zstd"
 )
 MODULES = "9p\n9pnet_virtio\nvirtio_pci\nvirtio_blk\next4\n"

@@ -173,7 +173,7 @@ def _register_restore(verbs: Verbs) -> None:
         action="append",
         default=[],
         metavar="KEY=STORAGE[,format=F][,size=8G]",
-        help="place one volume differently; a VM's disk also on KEY=/dev/DEVICE",
+        help="place one volume differently; a VM's disk also on KEY=/dev/DEVICE, a domain's in KEY=/FOLDER",
     )
     command.add_argument("--kind", choices=["qemu", "libvirt"], help="what a VM becomes; default: what it was")
     command.add_argument("--force", action="store_true", help="replace a stopped guest of that id")

@@ -2,20 +2,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A libvirtd of its own for tests, and nodes with domains in it.
-
-The daemon runs as the system's would, with QEMU under its own user, but in a mount namespace in which its folders lie
-below a scratch folder. The engine and virsh are run in that namespace, too.
-"""
+"""Nodes with domains in a libvirtd of their own."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import libvirt  # noqa: F401  pylint: disable=unused-import
 from engine.cli import main
@@ -23,29 +19,11 @@ from engine.cli import main
 from helpers import guests
 from helpers.faults import Fault
 from helpers.guests import VM, Monitor
+from helpers.libvirtd import Libvirtd
 from helpers.node import Node
 from helpers.process import Child, wait_for
 from tests.lab.image import boot_files
 
-_CLONE_NEWNS = 0x20000
-# KVM that is there but does not work makes libvirtd wait for a minute with each definition.
-_DAEMON = """
-cd "$1"
-for folder in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
-    mkdir -p "${folder#*:}"
-    mount --bind "${folder%%:*}" "${folder#*:}"
-done
-[ ! -e /dev/kvm ] || mount --bind kvm /dev/kvm
-virtlogd -d -p "$1/run/virtlogd.pid"
-exec libvirtd -p "$1/run/libvirtd.pid"
-"""
-_DAEMON_CONF = """auth_unix_rw = "none"
-auth_unix_ro = "none"
-"""
-_QEMU_CONF = """security_driver = "none"
-namespaces = []
-cgroup_controllers = []
-"""
 DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>{name}</name>
   <uuid>7cf798df-7725-443d-a246-a2aa9b6fd781</uuid>
@@ -70,56 +48,6 @@ DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qe
 """  # noqa: E501
 
 
-class Libvirtd:
-    """The daemon.
-
-    :param folder: for everything that it keeps; QEMU's user must be able to get there.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("etc", "lib/qemu/nvram", "lib/images", "run", "log", "cache"):
-            (folder / name).mkdir(parents=True)
-        (folder / "etc" / "libvirtd.conf").write_text(_DAEMON_CONF)
-        (folder / "etc" / "qemu.conf").write_text(_QEMU_CONF)
-        (folder / "kvm").touch(mode=0o000)
-        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _DAEMON, "libvirtd", str(folder)]
-        with (folder / "daemon.log").open("wb") as log:
-            self._daemon = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.space = f"/proc/{self._daemon.pid}/ns/mnt"
-        wait_for((folder / "run" / "libvirt-sock").exists, "libvirtd", 60)
-
-    def call(self, *argv: str, check: bool = True) -> str:
-        """Output of a command that runs where the daemon does."""
-        command = ["nsenter", f"--mount={self.space}", *argv]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert not check or done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def virsh(self, *args: str, check: bool = True) -> str:
-        return self.call("virsh", "-q", "-c", "qemu:///system", *args, check=check).strip()
-
-    def enter(self) -> None:
-        """Go where the daemon runs; for processes with one thread."""
-        fd = os.open(self.space, os.O_RDONLY)
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.setns(fd, _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
-        os.close(fd)
-
-    def clear(self) -> None:
-        """End and forget all domains."""
-        for name in self.virsh("list", "--all", "--name").split():
-            self.virsh("destroy", name, check=False)
-            self.virsh("undefine", "--nvram", name, check=False)
-
-    def close(self) -> None:
-        self.clear()
-        self._daemon.terminate()
-        self._daemon.wait(30)
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(int((self.folder / "run" / "virtlogd.pid").read_text()), 15)
-
-
 class DomainNode(Node):
     """A node whose libvirt is that daemon."""
 
@@ -141,6 +69,8 @@ class DomainNode(Node):
 
     def leftovers(self) -> list[str]:
         left = self.daemon.call("find", "/var/lib/libvirt/qemu", "-name", "holdfast*").split()
+        states = self.daemon.folder / "lib" / "swtpm"
+        left += [str(path) for suffix in ("restore", "old") for path in states.glob(f"*.{suffix}")]
         return super().leftovers() + left
 
     def domain(self, vmid: int) -> str:
@@ -148,7 +78,7 @@ class DomainNode(Node):
         return str(next(guest["name"] for guest in self.json("guests") if guest["vmid"] == vmid))
 
 
-def make_system(node: DomainNode) -> None:
+def make_system(node: DomainNode, *, devices: str = "") -> None:
     """A stopped domain with an operating system, an agent, and a file system on each disk."""
     kernel, initrd = boot_files()
     for name in (kernel, initrd):
@@ -168,16 +98,18 @@ def make_system(node: DomainNode) -> None:
     )
     channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
     text = (
-        _xml(node, "machine", firmware).replace(">32</memory>", ">128</memory>").replace("<serial", f"{channel}<serial")
+        _xml(node, "machine", firmware)
+        .replace(">32</memory>", ">128</memory>")
+        .replace("<serial", f"{channel}{devices}<serial")
     )
     _define(node, text)
 
 
-def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "") -> None:
+def make_domain(node: DomainNode, name: str = "machine", *, firmware: str = "", devices: str = "") -> None:
     """A stopped domain with the same disks and the same system as the VM of other tests."""
     guests.make_vm(node)
     node.config(VM, "qemu").unlink()
-    _define(node, _xml(node, name, firmware))
+    _define(node, _xml(node, name, firmware).replace("<serial", f"{devices}<serial", 1))
 
 
 def _xml(node: DomainNode, name: str, firmware: str) -> str:
@@ -191,6 +123,15 @@ def _define(node: DomainNode, text: str) -> None:
     xml = node.root / "domain.xml"
     xml.write_text(text)
     node.daemon.virsh("define", str(xml))
+
+
+def back_up(node: DomainNode, *options: str, status: int = 0) -> dict[str, Any]:
+    """The outcome of a backup of the domain; whatever it is, nothing may be left behind."""
+    ended = node.start("run", "machine", "--storage", "backup", *options, "--json").wait()
+    assert ended.status == status, ended.err
+    assert node.leftovers() == []
+    (outcome,) = json.loads(ended.out)["guests"]
+    return dict(outcome)
 
 
 def goes_on(node: DomainNode, name: str = "machine") -> None:

@@ -105,6 +105,7 @@ def _wrap_all(step: Callable[[str], None]) -> None:
     if "libvirt" in sys.modules:
         for name in _LIBVIRT:
             wrap(sys.modules["libvirt"].virDomain, name, lambda *_rest, name=name: f"libvirt {name}")
+        wrap(sys.modules["libvirt"].virConnect, "defineXML", lambda *_rest: "libvirt defineXML")
     wrap(os, "rename", lambda old, new: _file("replace", new), before=True)
     wrap(os, "rename", lambda old, new: _file("replaced", new))
     wrap(os, "link", lambda _old, new: _file("name", new), before=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from engine.errors import ConfigError, UsageError
 from engine.settings.domain_config import domain_config
-from engine.settings.domain_rewrite import Rewritten, restored_xml, without_secrets
-from engine.settings.domain_xml import parse_domain
+from engine.settings.domain_rewrite import Place, Rewritten, restored_xml, without_secrets
+from engine.settings.domain_xml import DomainTpm, parse_domain
 
 UUID = "7cf798df-7725-443d-a246-a2aa9b6fd781"
 NEW = "11111111-2222-3333-4444-555555555555"
@@ -58,7 +58,8 @@ TEXT = f"""<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu
 
 def rewritten(**changes: Any) -> Rewritten:
     values: dict[str, Any] = {
-        "name": "copy", "uuid": NEW, "vmid": 200, "disks": {"vda": ("/new/a", "raw"), "sdb": ("/new/b", "qcow2")},
+        "name": "copy", "uuid": NEW, "vmid": 200,
+        "disks": {"vda": Place("/dev/new/a", "raw", device=True), "sdb": Place("/new/b", "qcow2")},
         "nvram": "/new/vars", "new_macs": True, "trust": False, "overrides": {},
     }  # fmt: skip
     return restored_xml(TEXT, **{**values, **changes})
@@ -174,8 +175,10 @@ def test_restored_without_trust_names_nothing_of_the_host() -> None:
     domain = parse_domain(done.text)
     assert (domain.name, domain.uuid, domain.vmid, domain.nvram) == ("copy", NEW, 200, "/new/vars")
     assert [(disk.target, disk.source, disk.format) for disk in domain.disks] == [
-        ("vda", "/new/a", "raw"), ("sdb", "/new/b", "qcow2"), ("sda", "", "raw"),
+        ("vda", "/dev/new/a", "raw"), ("sdb", "/new/b", "qcow2"), ("sda", "", "raw"),
     ]  # fmt: skip
+    assert [disk.type for disk in domain.disks] == ["block", "file", "file"]
+    assert '<source dev="/dev/new/a" />' in done.text
     assert done.warnings == ["disk vdc is not in the archive and not in the restored domain"]
     assert "52:54:00" not in done.text
     assert "/usr/share/OVMF/OVMF_CODE_4M.fd" in done.text
@@ -230,3 +233,32 @@ def test_overrides() -> None:
     for odd in ("²", "٣", "9" * 5000):
         with pytest.raises(UsageError, match="not a number"):
             rewritten(overrides={"memory": odd})
+
+
+def with_tpm(backend: str) -> str:
+    return TEXT.replace(
+        "<tpm model='tpm-crb'><backend type='passthrough'/></tpm>", f"<tpm model='tpm-crb'>{backend}</tpm>"
+    )
+
+
+def test_tpm() -> None:
+    passed = parse_domain(TEXT)
+    assert passed.tpm is not None and passed.tpm.backend == "passthrough" and passed.emulated_tpm is None
+    text = with_tpm(
+        "<backend type='emulator' version='1.2'><encryption secret='s'/><source type='file' path='/etc/x'/></backend>"
+    )
+    assert parse_domain(text).emulated_tpm == DomainTpm("emulator", "1.2", "/etc/x", "file", "s")
+    config = domain_config(parse_domain(text), {}, {}, 0, "/swtpm/a,b/tpm2-00.permall")
+    assert config.get("tpmstate0") == "/swtpm/a_b/tpm2-00.permall,size=4M,version=v1.2"
+    assert domain_config(parse_domain(text), {}, {}, 0).get("tpmstate0") is None
+    assert parse_domain(with_tpm("<backend type='emulator'/>")).tpm == DomainTpm("emulator", "2.0")
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_restored_tpm_has_its_state_where_libvirt_looks_for_it(trust: bool) -> None:
+    source = "<source type='dir' path='/etc/x'/>"
+    done = restored_xml(
+        with_tpm(f"<backend type='emulator' version='2.0'>{source}<encryption secret='s'/></backend>"),
+        name="x", uuid=NEW, vmid=200, disks={}, nvram="", new_macs=False, trust=trust, overrides={},
+    )  # fmt: skip
+    assert parse_domain(done.text).emulated_tpm == DomainTpm("emulator", "2.0", secret="s")

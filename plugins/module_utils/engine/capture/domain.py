@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from typing import Callable, Iterator, Sequence
 
 from ..errors import GuestError
 from ..guests.libvirt.guest import RESUME, START, THAW, LibvirtGuest
 from ..guests.model import ResolvedVolume
-from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, DomainDisk
+from ..guests.qemu.disks import archive_name
+from ..settings.domain_xml import XML_BLOB, Domain, DomainDisk
 from ..settings.vm_config import Drive, vm_disks
 from ..system.report import Reporter
 from ..system.undo import Handler, UndoStack
+from .domain_extras import copy_extras, extra_keys, tell_tpm
 from .domain_job import JOB, JobWatch, Scratch, begin, refuse_foreign_job, undo_job
 from .model import CaptureOptions, Timings
 from .nbd import NbdExport
-from .storage_daemon import ready_file, serve
+from .storage_daemon import Image, ready_file, serve
 from .vm_archive import CapturedDisk, CapturedMachine
 from .vm_filters import FILE, FIRST_SAFE_WITH_IOTHREAD
 
@@ -46,8 +47,7 @@ def capture_domain(
             disks.append(disk)
     running = guest.status() != "stopped"
     _check(guest, domain, disks, running, mode)
-    if domain.root.find("devices/tpm") is not None:
-        report.warn("the state of the TPM is not in the archive: the restored domain gets an empty one")
+    tell_tpm(guest, domain, report)
     if running:
         with _running(guest, domain, disks, mode, options, undo, report) as machine:
             yield machine
@@ -108,19 +108,16 @@ def _running(
         runs = resume is not None or guest.status() == "running"
         job = {**guest.undo_data, "socket": scratch.socket, "files": list(scratch.files.values()), "running": runs}
         token = undo.push(JOB, **job)
-        nvram = os.path.join(options.workdir, "nvram") if _has_nvram(domain) else ""
         try:
             with contextlib.ExitStack() as stack:
-                _take(guest, domain, mode, scratch, nvram, resume, undo, report, timings)
+                extras = _take(guest, domain, mode, scratch, options.workdir, resume, undo, report, timings)
                 if mode == "stop":
                     timings.downtime_seconds = time.monotonic() - began
                     report.info(f"guest runs again after {timings.downtime_seconds:.1f} s")
-                served = ""
-                if nvram:
-                    served = stack.enter_context(_served(guest, [(NVRAM_KEY, nvram, domain.nvram_format)], undo))
+                beside = stack.enter_context(_served(guest, extras, undo))
                 stack.enter_context(JobWatch(guest, scratch.place, job))
                 interruption.close()
-                yield _machine(guest, mode, disks, scratch.socket, served, timings, options.workers)
+                yield _machine(guest, mode, disks, scratch.socket, beside, timings, options.workers)
         finally:
             undo.undo(token)
 
@@ -160,14 +157,13 @@ def _stopped(
     guest: LibvirtGuest, domain: Domain, disks: Sequence[DomainDisk], options: CaptureOptions, undo: UndoStack
 ) -> Iterator[CapturedMachine]:
     images = [(disk.target, guest.path_of(disk), disk.format) for disk in disks]
-    if _has_nvram(domain):
-        images.append((NVRAM_KEY, domain.nvram, domain.nvram_format))
+    images += copy_extras(guest, domain, options.workdir)
     with _served(guest, images, undo) as socket:
-        yield _machine(guest, "stop", disks, socket, socket if _has_nvram(domain) else "", Timings(), options.workers)
+        yield _machine(guest, "stop", disks, socket, socket, Timings(), options.workers)
 
 
 @contextlib.contextmanager
-def _served(guest: LibvirtGuest, images: Sequence[tuple[str, str, str]], undo: UndoStack) -> Iterator[str]:
+def _served(guest: LibvirtGuest, images: Sequence[Image], undo: UndoStack) -> Iterator[str]:
     """Export images at the socket that this yields."""
     os.makedirs(guest.run_folder, mode=0o700, exist_ok=True)
     socket = os.path.join(guest.run_folder, f"{guest.info.vmid}.nbd")
@@ -184,26 +180,25 @@ def _take(
     domain: Domain,
     mode: str,
     scratch: Scratch,
-    nvram: str,
+    workdir: str,
     resume: int | None,
     undo: UndoStack,
     report: Reporter,
     timings: Timings,
-) -> None:
-    """Begin the job, at one instant of all disks.
+) -> list[Image]:
+    """Begin the job, at one instant of all disks and of what is copied beside them.
 
-    :param nvram: where to copy the UEFI variables, empty without; :param resume: undo token that lets a guest run which
-        was started paused, ``None`` for one that runs.
+    :param workdir: for the copies; :param resume: undo token that lets a guest run which was started paused, ``None``
+        for one that runs.
     """
     running = guest.status() == "running"
     with contextlib.ExitStack() as stack:
         if running and mode == "snapshot":
             stack.enter_context(_frozen(guest, domain, undo, report, timings))
-        if resume is not None or (running and mode == "suspend"):
+        if resume is not None or (running and (mode == "suspend" or extra_keys(guest))):
             stack.enter_context(_paused(guest, resume, undo, timings))
         begin(guest, scratch)
-        if nvram:
-            shutil.copyfile(domain.nvram, nvram)
+        return copy_extras(guest, domain, workdir)
 
 
 @contextlib.contextmanager
@@ -253,18 +248,19 @@ def _freeze(guest: LibvirtGuest, domain: Domain, undo: UndoStack, report: Report
     return None
 
 
-def _has_nvram(domain: Domain) -> bool:
-    return bool(domain.nvram) and os.path.exists(domain.nvram)
-
-
 def _machine(
-    guest: LibvirtGuest, mode: str, disks: Sequence[DomainDisk], socket: str, nvram: str, timings: Timings, workers: int
+    guest: LibvirtGuest,
+    mode: str,
+    disks: Sequence[DomainDisk],
+    socket: str,
+    beside: str,
+    timings: Timings,
+    workers: int,
 ) -> CapturedMachine:
-    """:param nvram: socket at which the UEFI variables are served, empty without."""
+    """:param beside: socket at which is served what is no disk."""
     drives = {drive.key: drive for drive in vm_disks(guest.config)}
     captured = [_disk(guest, drives[disk.key], disk.format, socket, disk.target) for disk in disks]
-    if nvram:
-        captured.append(_disk(guest, drives[NVRAM_KEY], "raw", nvram, NVRAM_KEY))
+    captured += [_disk(guest, drives[key], "raw", beside, key) for key in extra_keys(guest)]
     blobs = [(XML_BLOB, guest.archived_xml().encode())]
     return CapturedMachine(mode, guest.label, guest.config, captured, socket, timings, workers, blobs)
 
@@ -273,4 +269,4 @@ def _disk(guest: LibvirtGuest, drive: Drive, fmt: str, socket: str, export: str)
     with NbdExport(socket, export, f"{drive.key} of {guest.label}") as one:
         size = one.size
     volume = ResolvedVolume(drive.volid, fmt if fmt in ("raw", "qcow2") else "raw")
-    return CapturedDisk(drive, volume, f"drive-{drive.key}", size, socket, export)
+    return CapturedDisk(drive, volume, archive_name(drive.key), size, socket, export)

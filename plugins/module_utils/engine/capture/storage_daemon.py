@@ -18,17 +18,19 @@ from typing import Any, Iterator, Mapping, Sequence
 from ..errors import DependencyError, GuestError
 from ..system.process import bound
 
+Image = tuple[str, str, str]
+"""Name, path and format (``raw`` or ``qcow2``) of an image to be exported."""
+
 _START_SECONDS = 20
 _STOP_SECONDS = 20
 
 
 @contextlib.contextmanager
 def serve(
-    images: Sequence[tuple[str, str, str]], socket: str, *, writable: bool, limits: Mapping[str, int] | None = None
+    images: Sequence[Image], socket: str, *, writable: bool, limits: Mapping[str, int] | None = None
 ) -> Iterator[None]:
     """Export images under their names; the daemon does not outlive this process.
 
-    :param images: name, path and format (``raw`` or ``qcow2``) of each.
     :param socket: path of the unix socket to be made, in place of an old one.
     :param limits: by name: how many bytes of a raw image are exported, if not all.
     :raises GuestError: an image cannot be opened, for example because a running VM uses it.

@@ -15,9 +15,9 @@ from ..settings.guest_config import GuestConfig
 from ..system.files import read_text
 from ..system.host import Host
 from ..system.undo import Handler
-from .libvirt.definition import UNDO as DEFINITION_UNDO
 from .libvirt.guest import UNDO as LIBVIRT_UNDO
 from .libvirt.guest import LibvirtGuest, list_domains
+from .libvirt.tpm import UNDO as TPM_UNDO
 from .lxc.guest import LxcGuest
 from .lxc.native import NativeLxcGuest, list_native, native_guest_config
 from .lxc.tools import UNDO as LXC_UNDO
@@ -29,7 +29,7 @@ from .qemu.guest import QemuGuest
 
 Guest = Union[QemuGuest, LibvirtGuest, LxcGuest]
 
-UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **DEFINITION_UNDO, **LXC_UNDO}
+UNDO: dict[str, Handler] = {**QEMU_UNDO, **ADOPTED_UNDO, **LIBVIRT_UNDO, **TPM_UNDO, **LXC_UNDO}
 
 _CONFIG = re.compile(r"([1-9]\d{2,8})\.conf")
 

@@ -10,9 +10,10 @@ import re
 import shlex
 from typing import Iterator, Mapping
 
-from .domain_xml import Domain, DomainDisk, mebibytes
+from .domain_xml import TPM_KEY, Domain, DomainDisk, mebibytes
 from .guest_config import GuestConfig
 from .sizes import format_size
+from .vm_config import TPM_BYTES
 
 _SCSI = {"virtio-scsi": "virtio-scsi-pci", "virtio-transitional": "virtio-scsi-pci", "lsilogic": "lsi",
          "vmpvscsi": "pvscsi", "lsisas1078": "megasas"}  # fmt: skip
@@ -24,11 +25,14 @@ _SMALL_NVRAM = 128 << 10
 """Bytes of the UEFI variables of the older firmware images of 2 MiB; the others have 4 MiB."""
 
 
-def domain_config(domain: Domain, sizes: Mapping[str, int], bridges: Mapping[str, str], nvram: int) -> GuestConfig:
+def domain_config(
+    domain: Domain, sizes: Mapping[str, int], bridges: Mapping[str, str], nvram: int, tpm: str = ""
+) -> GuestConfig:
     """The domain as ``qemu-server.conf``: what Proxmox VE's syntax has a word for.
 
     :param sizes: bytes of the disks by target, as far as they are known; :param bridges: bridge of each libvirt network
         by name; :param nvram: bytes of the UEFI variables, 0 without.
+    :param tpm: path of the TPM's state, empty without.
     """
     values = {"name": re.sub(r"[^a-zA-Z0-9.-]+", "-", domain.name).strip("-.") or "domain"}
     for key, value in (*_machine(domain), *_devices(domain, sizes, bridges)):
@@ -36,6 +40,8 @@ def domain_config(domain: Domain, sizes: Mapping[str, int], bridges: Mapping[str
     if domain.nvram and nvram:
         kind = "2m" if nvram <= _SMALL_NVRAM else "4m"
         values["efidisk0"] = f"{domain.nvram},efitype={kind},size={format_size(nvram)}"
+    if domain.tpm is not None and tpm:
+        values[TPM_KEY] = f"{_listed(tpm)},size={format_size(TPM_BYTES)},version=v{domain.tpm.version}"
     if domain.tags:
         values["tags"] = ";".join(domain.tags)
     if domain.pool:
@@ -126,10 +132,15 @@ def _drive(disk: DomainDisk, size: int) -> str:
         return "none,media=cdrom"
     # A medium outside the file system has no path. This is for people to read: a restored drive gets a new volume.
     path = disk.source if disk.type in ("file", "block") else f"/{disk.type}/{disk.source}"
-    text = re.sub(r"[,\s]", "_", path)
+    text = _listed(path)
     if disk.excluded:
         text += ",backup=0"
     return text + (f",size={format_size(size)}" if size else "")
+
+
+def _listed(path: str) -> str:
+    """A path as it can stand among options."""
+    return re.sub(r"[,\s]", "_", path)
 
 
 def _boot_order(domain: Domain) -> list[str]:

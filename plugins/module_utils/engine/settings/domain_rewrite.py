@@ -48,6 +48,18 @@ _RANDOM = ("", "/dev/random", "/dev/urandom", "/dev/hwrng")
 OVERRIDES = ("cores", "memory", "name")
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a restored disk is.
+
+    :param format: ``raw`` or ``qcow2``; :param device: it is a block device, not a file.
+    """
+
+    path: str
+    format: str
+    device: bool = False
+
+
 @dataclass
 class Rewritten:
     """The restored domain's XML.
@@ -66,7 +78,7 @@ def restored_xml(
     name: str,
     uuid: str,
     vmid: int,
-    disks: Mapping[str, tuple[str, str]],
+    disks: Mapping[str, Place],
     nvram: str,
     new_macs: bool,
     trust: bool,
@@ -74,7 +86,7 @@ def restored_xml(
 ) -> Rewritten:
     """The XML to define.
 
-    :param disks: path and format of each restored disk, by target; :param nvram: path of the restored UEFI variables,
+    :param disks: each restored disk, by target; :param nvram: path of the restored UEFI variables,
         empty to have libvirt make new ones; :param new_macs: let libvirt choose new hardware addresses.
     """
     domain = parse_domain(text)
@@ -90,6 +102,10 @@ def restored_xml(
         _leave_out(root, done)
     _place_disks(root, domain.disks, disks, done)
     _place_nvram(root, nvram)
+    for backend in root.iterfind("devices/tpm/backend[@type='emulator']"):
+        # The state is restored to where libvirt looks for it without being told.
+        for source in backend.findall("source"):
+            backend.remove(source)
     if new_macs:
         for interface in root.iterfind("devices/interface"):
             for mac in interface.findall("mac"):
@@ -168,9 +184,7 @@ def _drop(parent: ET.Element, element: ET.Element, done: Rewritten) -> None:
         done.dropped.append(f"<{tag}{f' type={kind!r}' if kind else ''}>{(element.text or '').strip()}")
 
 
-def _place_disks(
-    root: ET.Element, known: tuple[DomainDisk, ...], places: Mapping[str, tuple[str, str]], done: Rewritten
-) -> None:
+def _place_disks(root: ET.Element, known: tuple[DomainDisk, ...], places: Mapping[str, Place], done: Rewritten) -> None:
     devices = root.find("devices")
     if devices is None:
         return
@@ -179,13 +193,13 @@ def _place_disks(
             for inner in element.findall(tag):
                 element.remove(inner)
         if disk.target in places:
-            path, fmt = places[disk.target]
-            element.set("type", "file")
+            place = places[disk.target]
+            element.set("type", "block" if place.device else "file")
             driver = element.find("driver")
             if driver is None:
                 driver = ET.SubElement(element, "driver", name="qemu")
-            driver.set("type", fmt)
-            ET.SubElement(element, "source", file=path)
+            driver.set("type", place.format)
+            ET.SubElement(element, "source", {"dev" if place.device else "file": place.path})
         elif disk.device in ("cdrom", "floppy"):
             element.set("type", "file")
         else:

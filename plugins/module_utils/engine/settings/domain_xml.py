@@ -18,6 +18,8 @@ XML_BLOB = "libvirt-domain.xml"
 """Name of a domain's own definition in archives."""
 NVRAM_KEY = "efidisk0"
 """Key of the UEFI variables in Proxmox VE syntax."""
+TPM_KEY = "tpmstate0"
+"""Key of the TPM's state in Proxmox VE syntax."""
 _PREFIXES = {
     "holdfast": NAMESPACE,
     "qemu": "http://libvirt.org/schemas/domain/qemu/1.0",
@@ -62,11 +64,28 @@ class DomainDisk:
 
 
 @dataclass(frozen=True)
+class DomainTpm:
+    """A ``<tpm>``.
+
+    :param backend: who is the TPM: ``emulator`` is swtpm, started by libvirt; ``passthrough``, ``external``.
+    :param version: ``1.2`` or ``2.0``; :param source: path of the state, if libvirt is told one.
+    :param source_type: what is there, ``dir`` or ``file``.
+    :param secret: uuid of libvirt's secret that encrypts the state, empty without.
+    """
+
+    backend: str
+    version: str
+    source: str = ""
+    source_type: str = "dir"
+    secret: str = ""
+
+
+@dataclass(frozen=True)
 class Domain:
     """A domain.
 
     :param type: ``kvm`` or ``qemu``; :param nvram: path of the UEFI variables, empty without;
-    :param nvram_format: their format.
+    :param nvram_format: their format; :param tpm: ``None`` without one.
     :param vmid: id given in the metadata, 0 without; :param agent: it has a guest agent's channel;
     :param agent_connected: an agent listens there (running domains only).
     """
@@ -78,11 +97,17 @@ class Domain:
     disks: tuple[DomainDisk, ...]
     nvram: str
     nvram_format: str
+    tpm: DomainTpm | None
     vmid: int
     tags: tuple[str, ...]
     pool: str
     agent: bool
     agent_connected: bool
+
+    @property
+    def emulated_tpm(self) -> DomainTpm | None:
+        """Its TPM, if libvirt keeps the state of that."""
+        return self.tpm if self.tpm is not None and self.tpm.backend == "emulator" else None
 
 
 def parse_domain(text: str) -> Domain:
@@ -117,6 +142,7 @@ def parse_domain(text: str) -> Domain:
         disks=_disks(root, _words(ours.get("exclude-disks", ""))),
         nvram="" if nvram is None else _nvram_path(nvram),
         nvram_format="raw" if nvram is None else nvram.get("format", "raw"),
+        tpm=_tpm(root.find("devices/tpm/backend")),
         vmid=int(vmid),
         tags=_words(ours.get("tags", "")),
         pool=ours.get("pool", ""),
@@ -141,6 +167,20 @@ def _nvram_path(nvram: ET.Element) -> str:
     """The path is the element's text, or since libvirt 8.5 a source of its own."""
     source = nvram.find("source")
     return (nvram.text or "").strip() if source is None else source.get("file", source.get("dev", ""))
+
+
+def _tpm(backend: ET.Element | None) -> DomainTpm | None:
+    if backend is None:
+        return None
+    source, encryption = backend.find("source"), backend.find("encryption")
+    place = {} if source is None else source.attrib
+    return DomainTpm(
+        backend=backend.get("type", ""),
+        version=backend.get("version", "2.0"),
+        source=place.get("path", ""),
+        source_type=place.get("type", "dir"),
+        secret="" if encryption is None else encryption.get("secret", ""),
+    )
 
 
 def _disks(root: ET.Element, excluded: tuple[str, ...]) -> tuple[DomainDisk, ...]:

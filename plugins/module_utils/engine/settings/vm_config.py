@@ -16,6 +16,8 @@ from .propstring import parse_flag, parse_property_string
 
 FIREWALL_BLOB = "qemu-server.fw"
 """Name of the firewall's rules in archives."""
+TPM_BYTES = 4 << 20
+"""Size of the volume ``tpmstate0``."""
 _DRIVE = re.compile(r"(?:ide[0-3]|sata[0-5]|scsi(?:[0-9]|[12][0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0)")
 _ORDER = ("ide", "scsi", "virtio", "sata", "efidisk", "tpmstate")
 _CLOUDINIT = re.compile(r"[:/](?:vm-\d+-)?cloudinit(?:\.[a-z0-9]+)?$")

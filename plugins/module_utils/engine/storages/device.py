@@ -60,6 +60,7 @@ class DeviceSpace(VolumeSpace):
 
     formats = ("raw",)
     image_formats = ("raw",)
+    devices = True
 
     def locate(self, volname: str) -> tuple[str, str]:
         return volname, "raw"

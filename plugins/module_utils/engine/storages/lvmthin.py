@@ -58,6 +58,7 @@ class LvmThinSpace(FlatSpace):
 
     formats = ("raw",)
     image_formats = ("raw",)
+    devices = True
     prefix = "vm"
 
     def __init__(self, storage: str, group: str, pool: str) -> None:

@@ -31,6 +31,7 @@ from .record import RunRecord
 from .requests import RestoreRequest
 from .restore_ct import fill_container, plan_container
 from .restore_domain import becomes_domain, fill_domain, plan_domain
+from .restore_domain_tpm import told_of_vm
 from .restore_plan import RestorePlan, locate_source, read_contents
 from .restore_vm import fill_vm, plan_vm
 from .results import RestoreResult
@@ -199,17 +200,13 @@ def _plan(host: Host, request: RestoreRequest, *, write: bool) -> RestorePlan:
         raise UsageError(f"cannot restore {request.archive} as kind {request.kind}: it holds a container")
     if kind == "qemu" and becomes_domain(host, request, existing, contents):
         kind = "libvirt"
-    if request.volumes and kind == "libvirt":
-        raise UsageError(
-            f"cannot place single volumes of {request.archive}: it becomes a libvirt domain",
-            hint="give storage for all of them",
-        )
     if existing is not None:
         _check_replaceable(host, existing, kind)
     if kind == "libvirt":
         plan = plan_domain(host, request, archive, contents, existing, write=write)
     elif kind == "qemu":
         plan = plan_vm(host, request, archive, contents.config, contents.devices, existing, write=write)
+        plan.result.warnings += told_of_vm(contents)
     else:
         plan = plan_container(host, request, archive, contents.config, existing, write=write)
     plan.firewall = contents.firewall

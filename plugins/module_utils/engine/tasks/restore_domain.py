@@ -6,30 +6,25 @@
 
 from __future__ import annotations
 
-import os
-import re
 import uuid
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, IntegrityError, UsageError
 from ..guests.model import GuestInfo
-from ..settings.domain_rewrite import restored_xml, without_secrets
-from ..settings.domain_xml import NVRAM_KEY, XML_BLOB, Domain, parse_domain
-from ..settings.storages import StorageDef
-from ..storages.base import Storage
+from ..settings.domain_rewrite import Place, restored_xml, without_secrets
+from ..settings.domain_xml import NVRAM_KEY, TPM_KEY, XML_BLOB, Domain, parse_domain
 from ..storages.dump import Archive
-from ..storages.registry import open_storage
 from ..system.host import Host
 from ..system.report import Reporter
 from ..system.undo import UndoStack
 from .requests import RestoreRequest
-from .restore_config import disk_map
-from .restore_plan import Contents, NewVolume, RestorePlan, check_space, choose_storage
-from .restore_vm import FORMATS, fill_vm
-from .results import PlannedVolume, RestoreResult
+from .restore_domain_disks import UNNAMED, entries, place_disks, retire
+from .restore_domain_tpm import take_state, told_of_domain
+from .restore_plan import Contents, RestorePlan, check_space
+from .restore_vm import fill_vm, overwritten
+from .results import RestoreResult
 
 if TYPE_CHECKING:
-    from ..guests.libvirt.connection import LibvirtSettings
     from ..guests.libvirt.definition import Definitions
 
 
@@ -68,12 +63,13 @@ def plan_domain(
     *,
     write: bool,
 ) -> RestorePlan:
-    """Which files to make for the devices in the archive, and the XML that names them.
+    """Which disks to make for the devices in the archive, and the XML that names them.
 
     :raises IntegrityError: the archived XML, config and devices do not fit.
     """
     from ..guests.libvirt.connection import libvirt_settings
     from ..guests.libvirt.definition import Definitions
+    from ..guests.libvirt.tpm import tpm_folder
 
     settings = libvirt_settings(host)
     if settings is None:
@@ -86,20 +82,32 @@ def plan_domain(
         raise IntegrityError(f"its {XML_BLOB} cannot be used: {exc.message}", hint="restore it as kind qemu") from exc
     replaced = None if existing is None else definitions.check_replaceable(_uuid_of(host, existing))
     name, identity = _identity(request, domain, replaced, definitions)
-    volumes = _volumes(host, request, contents, domain, name, settings, definitions, write=write)
-    disks = {volume.planned.key: (volume.path, volume.planned.format) for volume in volumes}
+    volumes = place_disks(host, request, contents, domain, name, identity, existing, settings, definitions, write=write)
+    places = {
+        volume.planned.key: Place(volume.path, volume.planned.format, volume.storage.volumes.devices)
+        for volume in volumes
+    }
+    nvram, tpm = places.pop(NVRAM_KEY, None), places.pop(TPM_KEY, None)
     done = restored_xml(
         text,
         name=name,
         uuid=identity,
         vmid=request.vmid,
-        disks={target: place for target, place in disks.items() if target != NVRAM_KEY},
-        nvram=disks.get(NVRAM_KEY, ("", ""))[0],
+        disks=places,
+        nvram="" if nvram is None else nvram.path,
         new_macs=request.unique,
         trust=request.trust_config,
         overrides=request.overrides,
     )
-    check_space(archive, volumes)
+    check_space(archive, [volume for volume in volumes if volume.planned.key not in (NVRAM_KEY, TPM_KEY)])
+    restored = parse_domain(done.text)
+    tpm_warnings = told_of_domain(
+        restored,
+        tpm_folder(settings, identity),
+        definitions,
+        archived=tpm is not None,
+        replaces=replaced is not None,
+    )
     result = RestoreResult(
         archive=archive.volid,
         vmid=request.vmid,
@@ -111,7 +119,7 @@ def plan_domain(
         config=without_secrets(done.text),
         config_path=f"{settings.uri} {name}",
         dropped=done.dropped,
-        warnings=list(done.warnings),
+        warnings=[*done.warnings, *overwritten(volumes), *tpm_warnings],
         size=sum(contents.devices.values()),
         archive_size=archive.size,
     )
@@ -121,28 +129,39 @@ def plan_domain(
         )
     plan = RestorePlan(archive, result, volumes, definition=done.text)
     if replaced is not None:
-        _retire(replaced, plan)
+        retire(host, request.vmid, replaced, plan)
     return plan
 
 
 def fill_domain(host: Host, plan: RestorePlan, request: RestoreRequest, undo: UndoStack, report: Reporter) -> None:
-    """Make and fill the files, then let the definition name them."""
+    """Make and fill the disks, then let the definition name them."""
     from ..guests.libvirt.connection import libvirt_settings
-    from ..guests.libvirt.definition import UNNAMED, Definitions
+    from ..guests.libvirt.definition import Definitions
+    from ..guests.libvirt.tpm import STATE, make_new_folder, tpm_folder
 
     settings = libvirt_settings(host)
     if settings is None:
         raise UsageError("libvirt is not used on this node")
-    identity = parse_domain(plan.definition).uuid
-    paths = [volume.path for volume in plan.volumes]
-    token = undo.push(UNNAMED, uri=settings.uri, uuid=identity, paths=paths)
-    for path in paths:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+    domain = parse_domain(plan.definition)
+    identity, folder = domain.uuid, tpm_folder(settings, domain.uuid)
+    made = entries(plan.volumes)
+    token = undo.push(UNNAMED, uri=settings.uri, uuid=identity, volumes=made)
+    disks = [path for path, _kind, _source in made]
+    tpm = next((volume for volume in plan.volumes if volume.planned.key == TPM_KEY), None)
+    state: int | None = None
+    if tpm is not None:
+        state = undo.push(STATE, uri=settings.uri, uuid=identity, folder=folder, disks=disks)
+        make_new_folder(folder)
+    for volume in plan.volumes:
+        volume.storage.volumes.create_image(volume.volname, volume.planned.size or 0)
     plan.result.size = fill_vm(host, plan, request, undo, report)
-    old = undo.push(UNNAMED, uri=settings.uri, uuid=identity, paths=list(plan.result.freed))
+    if tpm is not None and domain.tpm is not None:
+        take_state(tpm, folder, domain.tpm)
+    old = undo.push(UNNAMED, uri=settings.uri, uuid=identity, volumes=plan.old)
     Definitions(settings.uri).define(plan.definition, identity)
     undo.drop(token)
+    if state is not None:
+        undo.undo(state)
     for path in plan.result.freed:
         report.info(f"freeing {path} of the replaced domain")
     undo.undo(old)
@@ -160,103 +179,15 @@ def _identity(
     """Name and uuid of the restored domain; a domain that is replaced keeps its own."""
     if replaced is not None:
         return replaced.name, replaced.uuid
-    name, identity = str(request.overrides.get("name") or domain.name), domain.uuid
-    if request.unique:
-        identity = str(uuid.uuid4())
-        if name in definitions.names():
-            name = f"{name}-{request.vmid}"
-    if not name or "/" in name or not identity:
+    name = str(request.overrides.get("name") or domain.name)
+    try:
+        # Folders are named after it.
+        identity = str(uuid.uuid4() if request.unique else uuid.UUID(domain.uuid))
+    except ValueError as exc:
+        raise IntegrityError(f"its domain has no uuid but {domain.uuid!r}", hint="restore it with unique") from exc
+    if request.unique and name in definitions.names():
+        name = f"{name}-{request.vmid}"
+    if not name or "/" in name:
         raise UsageError(f"{name!r} cannot be the name of a domain", hint="choose another one: --set name=NAME")
     definitions.check_free(name, identity)
     return name, identity
-
-
-def _volumes(
-    host: Host,
-    request: RestoreRequest,
-    contents: Contents,
-    domain: Domain,
-    name: str,
-    settings: LibvirtSettings,
-    definitions: Definitions,
-    *,
-    write: bool,
-) -> list[NewVolume]:
-    """Where each device of the archive goes; keys are libvirt's targets."""
-    lines = {line.device: line for line in disk_map(contents.config)}
-    known = {disk.key: disk for disk in domain.disks}
-    volumes: list[NewVolume] = []
-    for device, size in contents.devices.items():
-        line = lines.get(device)
-        if line is None or (line.key not in known and line.key != NVRAM_KEY):
-            raise IntegrityError(
-                f"its domain has no disk for the data of {device}",
-                hint="restore it as kind qemu",
-            )
-        fmt = line.format if line.format in FORMATS else "raw"
-        taken = {volume.path for volume in volumes}
-        if line.key == NVRAM_KEY:
-            storage = _folder_storage(host, os.path.join(settings.state_folder, "nvram"))
-            target, path = NVRAM_KEY, _free(storage.definition.path, f"{name}_VARS", "fd", taken)
-        else:
-            target = known[line.key].target
-            if request.storage and not os.path.isabs(request.storage):
-                storage = choose_storage(host, request, "", "images", write=write)
-                # A domain's disks are files.
-                storage.volumes.folder(request.vmid)
-                volid = storage.volumes.next_volume(
-                    request.vmid, fmt, frozenset(v.planned.volid or "" for v in volumes)
-                )
-                volname = volid.partition(":")[2]
-                planned = PlannedVolume(target, storage.name, fmt, size, volid, device)
-                volumes.append(NewVolume(planned, storage, volname, storage.volumes.locate(volname)[0], device))
-                continue
-            storage = _folder_storage(host, request.storage or _folder(known[line.key].source, definitions))
-            path = _free(storage.definition.path, f"{name}-{target}", fmt, taken)
-        volumes.append(
-            NewVolume(PlannedVolume(target, storage.name, fmt, size, path, device), storage, "", path, device)
-        )
-    return volumes
-
-
-def _folder(source: str, definitions: Definitions) -> str:
-    """The folder where the disk was, if it is one of libvirt's here; else where libvirt's tools put disks."""
-    folders = definitions.folders()
-    if os.path.dirname(source) in folders:
-        return os.path.dirname(source)
-    if not folders:
-        raise UsageError(
-            "there is no folder of libvirt's for the restored disks", hint="say where they go with the option storage"
-        )
-    return folders[0]
-
-
-def _folder_storage(host: Host, path: str) -> Storage:
-    """A folder as a storage, so that its free space can be asked."""
-    if not os.path.isdir(path):
-        raise UsageError(f"cannot restore disks to {path}: there is no such folder", hint="create it")
-    return open_storage(StorageDef(name=path, type="dir", path=path, content=("images",)), host)
-
-
-def _free(folder: str, stem: str, suffix: str, taken: set[str]) -> str:
-    """A path that nothing has yet."""
-    stem, number = re.sub(r"[^\w.-]+", "_", stem), 1
-    path = os.path.join(folder, f"{stem}.{suffix}")
-    while os.path.lexists(path) or path in taken:
-        number += 1
-        path = os.path.join(folder, f"{stem}-{number}.{suffix}")
-    return path
-
-
-def _retire(replaced: Domain, plan: RestorePlan) -> None:
-    """Free the files of the replaced domain whose targets are restored; others are kept, and named."""
-    restored = {volume.planned.key for volume in plan.volumes}
-    for disk in replaced.disks:
-        if not disk.backup or not disk.source:
-            continue
-        if disk.target in restored and disk.type == "file":
-            plan.result.freed.append(disk.source)
-        else:
-            plan.result.warnings.append(f"disk {disk.target} of the replaced domain is kept: {disk.source}")
-    if replaced.nvram and NVRAM_KEY in restored:
-        plan.result.freed.append(replaced.nvram)

@@ -44,18 +44,15 @@ class NewVolume:
     @property
     def made(self) -> bool:
         """Whether the restore makes it, and removes it again when it fails: not if it is a device that was there."""
-        return not os.path.isabs(self.planned.volid or "")
+        return self.storage.definition.type != "device"
 
     def stale_bytes(self) -> int:
         """How far around what is written there may be old data."""
-        return self.storage.volumes.stale_bytes(self.volname) if self.volname else 0
+        return self.storage.volumes.stale_bytes(self.volname)
 
     def note_allocated(self) -> None:
-        """Ask the storage how much the volume takes; a libvirt domain's files may be outside of all storages."""
-        if self.volname:
-            self.planned.allocated = self.storage.volumes.allocated(self.volname)
-        else:
-            self.planned.allocated = os.stat(self.path).st_blocks * 512
+        """Ask the storage how much the volume takes."""
+        self.planned.allocated = self.storage.volumes.allocated(self.volname)
 
     @property
     def journal_entry(self) -> tuple[str, str, str]:

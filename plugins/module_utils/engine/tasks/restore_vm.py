@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from typing import Mapping
+from typing import Mapping, Sequence
 
 from ..errors import IntegrityError, UsageError
 from ..guests.model import GuestInfo
@@ -25,8 +25,6 @@ from .restore_wishes import Wish, choose_image_format, parse_wishes
 from .results import PlannedVolume
 from .undoing import FOLDER, make_folder
 
-FORMATS = ("raw", "qcow2")
-
 
 def plan_vm(
     host: Host,
@@ -43,7 +41,6 @@ def plan_vm(
     :raises IntegrityError: the archived config and the devices in the archive do not fit.
     """
     volumes: list[NewVolume] = []
-    taken: set[str] = set()
     lines = mapped_disks(text, devices)
     wishes = parse_wishes(request.volumes, {line.key: line for line in lines})
     for line in lines:
@@ -52,12 +49,7 @@ def plan_vm(
             storage = open_device(host, wish.storage, size, existing)
         else:
             storage = choose_storage(host, request, line.storage, "images", write=write, wanted=wish.storage)
-        fmt = choose_image_format(storage, line.format, wish)
-        volid = storage.volumes.next_volume(request.vmid, fmt, frozenset(taken))
-        taken.add(volid)
-        volname = volid if os.path.isabs(volid) else volid.partition(":")[2]
-        planned = PlannedVolume(line.key, storage.name, fmt, size, volid, line.device)
-        volumes.append(NewVolume(planned, storage, volname, storage.volumes.locate(volname)[0], line.device))
+        volumes.append(new_disk(request.vmid, line.key, line, size, storage, wish, volumes))
     done = transform_vm(
         text,
         {volume.planned.key: (volume.planned.volid or "", volume.planned.size or 0) for volume in volumes},
@@ -69,12 +61,32 @@ def plan_vm(
     check_space(archive, volumes)
     plan = settle(host, request, archive, "qemu", done, volumes, existing)
     plan.result.size = sum(devices.values())
-    plan.result.warnings += [
+    plan.result.warnings += overwritten(volumes)
+    return plan
+
+
+def new_disk(
+    vmid: int, key: str, line: MapLine, size: int, storage: Storage, wish: Wish, others: Sequence[NewVolume]
+) -> NewVolume:
+    """The volume to be made for a disk.
+
+    :param key: its key in the restored guest; :param others: what is to be made beside it.
+    :raises UsageError: a wish that the storage cannot fulfil.
+    """
+    fmt = choose_image_format(storage, line.format, wish)
+    volid = storage.volumes.next_volume(vmid, fmt, frozenset(other.planned.volid or "" for other in others))
+    volname = volid if os.path.isabs(volid) else volid.partition(":")[2]
+    planned = PlannedVolume(key, storage.name, fmt, size, volid, line.device)
+    return NewVolume(planned, storage, volname, storage.volumes.locate(volname)[0], line.device)
+
+
+def overwritten(volumes: Sequence[NewVolume]) -> list[str]:
+    """Warnings about devices that cannot be put back."""
+    return [
         f"{volume.planned.key}: {volume.path} is overwritten in place; a restore that fails leaves it in pieces"
         for volume in volumes
         if not volume.made
     ]
-    return plan
 
 
 def open_device(host: Host, path: str, size: int, existing: GuestInfo | None) -> Storage:

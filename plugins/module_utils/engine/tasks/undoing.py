@@ -42,8 +42,9 @@ _WRITERS_SECONDS = 5.0
 def handlers() -> dict[str, Handler]:
     """Every undo handler of the engine."""
     from ..capture.registry import UNDO as CAPTURE_UNDO
+    from .restore_domain_disks import UNDO as DOMAIN_UNDO
 
-    return {**CAPTURE_UNDO, **STORAGE_UNDO, **OWN}
+    return {**CAPTURE_UNDO, **STORAGE_UNDO, **OWN, **DOMAIN_UNDO}
 
 
 def storage_handlers() -> dict[str, Handler]:

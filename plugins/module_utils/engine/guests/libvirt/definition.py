@@ -9,15 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import xml.etree.ElementTree as ET
-from typing import Any, Mapping
 
 from ...errors import GuestError, UsageError
 from ...settings.domain_xml import Domain, parse_domain
-from ...system.undo import Handler
 from .connection import connect, find_domain, libvirt_errors, load_libvirt
-
-UNNAMED = "libvirt.unnamed"
-"""Undo kind: files that are of no use unless the domain's definition names them: ``uri``, ``uuid``, ``paths``."""
 
 IMAGES = "/var/lib/libvirt/images"
 """Where libvirt's tools put disks."""
@@ -64,6 +59,14 @@ class Definitions:
                     found.append(path)
         return [path for path in found if os.path.isdir(path)]
 
+    def has_secret(self, uuid: str) -> bool:
+        """Whether libvirt holds a secret of that uuid."""
+        try:
+            self._connection.secretLookupByUUIDString(uuid)
+        except self._libvirt.libvirtError:
+            return False
+        return True
+
     def check_replaceable(self, uuid: str) -> Domain:
         """The definition of a domain that is to be replaced.
 
@@ -97,18 +100,11 @@ def parse_pool(text: str) -> str:
     return (root.findtext("target/path") or "") if root.get("type") in ("dir", "fs", "netfs") else ""
 
 
-def _undo_unnamed(data: Mapping[str, Any]) -> None:
-    """A definition names its files in one step; before that step nobody needs the new ones, after it the old."""
-    handle = find_domain(connect(str(data["uri"])), str(data["uuid"]))
-    named: set[str] = set()
-    if handle is not None:
-        with libvirt_errors(f"read the definition of the domain {data['uuid']}"):
-            domain = parse_domain(handle.XMLDesc(0))
-        named = {disk.source for disk in domain.disks} | {domain.nvram}
-    for path in map(str, data["paths"]):
-        if path not in named:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-
-UNDO: dict[str, Handler] = {UNNAMED: _undo_unnamed}
+def named_files(uri: str, uuid: str) -> set[str]:
+    """Paths of the disks and the UEFI variables that a domain's definition names; none when there is no such domain."""
+    handle = find_domain(connect(uri), uuid)
+    if handle is None:
+        return set()
+    with libvirt_errors(f"read the definition of the domain {uuid}"):
+        domain = parse_domain(handle.XMLDesc(0))
+    return {disk.source for disk in domain.disks} | {domain.nvram}

@@ -21,6 +21,7 @@ from ...system.undo import Handler
 from ..model import GuestInfo
 from ..vmids import placeholder, stable_vmids
 from .connection import connect, find_domain, libvirt_errors, libvirt_settings, load_libvirt
+from .tpm import state_path
 
 RESUME = "libvirt.resume"
 """Undo kind: a domain that ran was paused by us: ``uri``, ``uuid``, ``label``."""
@@ -109,7 +110,15 @@ class LibvirtGuest:
             with contextlib.suppress(self._libvirt.libvirtError):
                 bridges[name] = str(self._connection.networkLookupByName(name).bridgeName())
         nvram = os.path.getsize(domain.nvram) if os.path.exists(domain.nvram) else 0
-        return domain_config(domain, sizes, bridges, nvram)
+        tpm = self.tpm_state
+        return domain_config(domain, sizes, bridges, nvram, tpm if os.path.exists(tpm) else "")
+
+    @property
+    def tpm_state(self) -> str:
+        """File for the permanent state of its emulated TPM; empty when it has no such TPM."""
+        domain = self.definition
+        tpm = domain.emulated_tpm
+        return "" if tpm is None else state_path(self._settings, domain, tpm)
 
     def archived_xml(self) -> str:
         """The definition for an archive: what the next start would use, unless other disks are plugged in now."""

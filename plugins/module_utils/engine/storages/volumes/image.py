@@ -42,11 +42,24 @@ class ImageVolume(Volume):
                 )
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.source)
-            remove_empty_parent(self.source)
+            self._leave()
+
+    def _leave(self) -> None:
+        """The image is gone from its folder."""
+        remove_empty_parent(self.source)
 
     def mount_argv(self, place: str) -> list[str]:
         # For a regular file mount sets up a loop device by itself, and it is released with the last mount.
         return ["mount", "--", self.source, place]
+
+
+class FileVolume(ImageVolume):
+    """An image in a folder that is not ours, and stays when it is empty."""
+
+    kind = "file"
+
+    def _leave(self) -> None:
+        """Nothing goes with it."""
 
 
 def make_ext4(path: str, owner: int) -> None:

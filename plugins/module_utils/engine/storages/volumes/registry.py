@@ -15,13 +15,14 @@ from ...system.undo import Handler
 from ..mounts import filesystem_type
 from .base import Volume
 from .folder import BtrfsVolume, FolderVolume, is_subvolume
-from .image import ImageVolume
+from .image import FileVolume, ImageVolume
 from .lvmthin import LvmThinVolume, thin_volume_at
 from .overlay import PREFIXES, OverlayVolume
 from .zfs import ZfsVolume, dataset_at
 
 KINDS: dict[str, type[Volume]] = {
-    kind.kind: kind for kind in (FolderVolume, BtrfsVolume, ImageVolume, LvmThinVolume, ZfsVolume, OverlayVolume)
+    kind.kind: kind
+    for kind in (FolderVolume, BtrfsVolume, ImageVolume, FileVolume, LvmThinVolume, ZfsVolume, OverlayVolume)
 }
 
 SNAPSHOT = "storage.snapshot"

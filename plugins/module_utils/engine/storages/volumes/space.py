@@ -21,10 +21,12 @@ class VolumeSpace(ABC):
 
     :ivar formats: what containers' volumes can be here, the preferred first.
     :ivar image_formats: what disks of VMs can be here, the preferred first; empty when they cannot.
+    :ivar devices: whether disks of VMs are block devices here, not files.
     """
 
     formats: tuple[str, ...]
     image_formats: tuple[str, ...] = ()
+    devices = False
 
     def __init__(self, storage: str) -> None:
         self.storage = storage
