@@ -348,12 +348,12 @@ def gather(module: AnsibleModule, host: Host) -> dict[str, Any]:
 
     wanted = ArchiveFilter(module.params["storage"], module.params["vmid"])
     readers: dict[str, Callable[[], Any]] = {
-        "storages": lambda: info.storages_info(host),
-        "jobs": lambda: info.jobs_info(host),
+        "storages": lambda: info.storages_info(host, module.warn),
+        "jobs": lambda: info.jobs_info(host, module.warn),
         "guests": lambda: info.guests_info(host),
         "archives": lambda: [entry.to_dict() for entry in list_archives(host, wanted)],
-        "runs": lambda: info.runs_info(host),
-        "coverage": lambda: info.coverage_info(host, module.params["max_age"]),
+        "runs": lambda: info.runs_info(host, module.warn),
+        "coverage": lambda: info.coverage_info(host, module.warn, module.params["max_age"]),
     }
     return {"changed": False, **{name: readers[name]() for name in module.params["gather"]}}
 

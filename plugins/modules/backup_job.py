@@ -127,7 +127,7 @@ job:
   description: The definition after the task, with the keys of C(jobs.cfg). Empty when the job is absent.
   returned: success
   type: dict
-  sample: {id: nightly, schedule: "21:00", enabled: true, all: 1, storage: nas}
+  sample: {id: nightly, schedule: "21:00", enabled: true, all: true, storage: nas}
 next_runs:
   description: The next runs of the job on the node; empty when it is disabled, absent or will never run.
   returned: success

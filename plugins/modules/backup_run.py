@@ -183,7 +183,8 @@ run:
           description: V(qemu), V(adopted), V(libvirt) or V(lxc).
           type: str
         action:
-          description: V(backup) or V(fresh). In a plan only.
+          description: V(backup), V(fresh), or V(missing) when there is no such guest and the run would fail. In a plan
+            only.
           type: str
         reason:
           description: Why a guest is left alone. In a plan only.

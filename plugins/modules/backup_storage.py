@@ -40,9 +40,9 @@ options:
       - Kind of the storage. Cannot be changed later. V(nfs) is an export of an NFS server and V(cifs) a share of an SMB
         server. V(lvmthin) is a thin pool of LVM and V(zfspool) a ZFS pool or dataset. A thin pool holds volumes of
         containers and disks of machines, ZFS volumes of containers only.
+      - When unset, V(dir) for a new storage and with O(purge_options=true), else what the storage is.
     type: str
     choices: [dir, nfs, cifs, lvmthin, zfspool]
-    default: dir
   path:
     description:
       - Absolute directory of the storage. A storage of type V(dir) needs it when it is declared for the first time.
@@ -249,7 +249,7 @@ from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import
 )
 
 OPTIONS: dict[str, Any] = {
-    "type": {"type": "str", "choices": ["dir", "nfs", "cifs", "lvmthin", "zfspool"], "default": "dir"},
+    "type": {"type": "str", "choices": ["dir", "nfs", "cifs", "lvmthin", "zfspool"]},
     "path": {"type": "path"},
     "server": {"type": "str"},
     "export": {"type": "str"},

@@ -115,6 +115,21 @@ verify:
     level:
       description: V(index) or V(data).
       type: str
+    changed:
+      description: Whether anything was verified, or would be.
+      type: bool
+    started:
+      description: Begin of the run in RFC 3339, UTC.
+      type: str
+    started_epoch:
+      description: Begin of the run in seconds since 1970.
+      type: int
+    finished:
+      description: End of the run in RFC 3339, UTC; V(null) in check mode.
+      type: str
+    finished_epoch:
+      description: End of the run in seconds since 1970; V(null) in check mode.
+      type: int
     ok:
       description: Whether no archive is damaged or could not be verified.
       type: bool
@@ -145,6 +160,12 @@ verify:
         time:
           description: Time of the backup in RFC 3339, UTC.
           type: str
+        time_epoch:
+          description: Time of the backup in seconds since 1970.
+          type: int
+        level:
+          description: V(index) or V(data).
+          type: str
         size:
           description: Size of the file in bytes.
           type: int
@@ -159,6 +180,10 @@ verify:
             - V(fresh) when it was left alone because of O(max_age), V(gone) when it was removed meanwhile,
               V(planned) in check mode.
           type: str
+        findings:
+          description: What is wrong with it, each with C(cause), C(remedy), C(volume) and C(offset) as below.
+          type: list
+          elements: dict
         reason:
           description: Why it was left alone.
           type: str

@@ -116,6 +116,18 @@ def _named(outcome: GuestOutcome) -> list[str]:
     )
 
 
+@pytest.mark.parametrize("mode", ["stop", "suspend"])
+def test_a_target_behind_a_link(mode: str, box: Box) -> None:
+    box.make(101, {key: NESTED[key] for key in ("rootfs", "mp1", "mp2")})
+    (box.root / "backup").rename(box.root / "real")
+    (box.root / "backup").symlink_to("real")
+    box.start(101)
+    outcome = box.backup(101, mode)
+    box.guest(101).stop()
+    box.restore(outcome, 201)
+    assert differences(box.files(101), box.files(201)) == []
+
+
 def test_snapshots_are_of_one_instant_and_stale_ones_go(btrfs_box: Box) -> None:
     box = btrfs_box
     box.make(

@@ -15,7 +15,8 @@ from typing import Any, NoReturn, Sequence
 from . import cli_defaults, cli_files, cli_rules, cli_show, cli_store, cli_tell, cli_verify, cli_work
 from .cli_output import say
 from .errors import HoldfastError, UsageError
-from .system.host import Host, Paths, os_error_hint
+from .system.host import Host, Paths
+from .system.trouble import explained
 
 DESCRIPTION = "Back up and restore virtual machines and containers."
 
@@ -53,24 +54,28 @@ def make_host(args: argparse.Namespace) -> Host:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     try:
-        args = make_parser().parse_args(argv)
+        args, unknown = make_parser().parse_known_args(argv)
+        if unknown:
+            raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", hint=f"see `holdfast {args.verb} --help`")
         status = int(args.handler(args, make_host(args)))
         sys.stdout.flush()
     except HoldfastError as exc:
-        say(sys.stderr, f"error: {exc.message}")
-        if exc.hint:
-            say(sys.stderr, f"hint: {exc.hint}")
+        _complain(exc)
         return 2 if isinstance(exc, UsageError) else 1
     except BrokenPipeError:
         # The reader of our output went away; Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as exc:
-        say(sys.stderr, f"error: {exc}")
-        if os_error_hint(exc):
-            say(sys.stderr, f"hint: {os_error_hint(exc)}")
+        _complain(explained(exc))
         return 1
     except KeyboardInterrupt:
         say(sys.stderr, "error: interrupted")
         return 1
     return status
+
+
+def _complain(exc: HoldfastError) -> None:
+    say(sys.stderr, f"error: {exc.message}")
+    if exc.hint:
+        say(sys.stderr, f"hint: {exc.hint}")

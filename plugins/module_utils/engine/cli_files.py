@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cli_output import human, local_time, put_json, put_table, reporter, say
 from .errors import StorageError
+from .system.trouble import refusal
 
 if TYPE_CHECKING:
     from .system.host import Host
@@ -52,7 +53,7 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
     except OSError as exc:
-        raise StorageError(f"cannot read {path}: {exc.strerror}") from exc
+        raise refusal(StorageError, f"read {path}", exc, path) from exc
 
 
 def vma_file(args: argparse.Namespace, host: Host) -> int:

@@ -65,6 +65,9 @@ def show_guests(args: argparse.Namespace, host: Host) -> int:
             for guest in guests
         ],
     )
+    for guest in guests:
+        if guest["error"]:
+            say(sys.stdout, f"{guest['vmid']} ({guest['name']}): {guest['error']}")
     return 0
 
 
@@ -72,7 +75,7 @@ def show_jobs(args: argparse.Namespace, host: Host) -> int:
     """``holdfast jobs``"""
     from .tasks.info import jobs_info
 
-    jobs = jobs_info(host)
+    jobs = jobs_info(host, _warn)
     if args.json:
         put_json(jobs)
         return 0
@@ -98,7 +101,7 @@ def show_storages(args: argparse.Namespace, host: Host) -> int:
     """``holdfast storages``"""
     from .tasks.info import storages_info
 
-    storages = storages_info(host)
+    storages = storages_info(host, _warn)
     if args.json:
         put_json(storages)
         return 0
@@ -126,7 +129,11 @@ def _show_findings(rows: list[dict[str, Any]]) -> None:
     """What of the definitions has no effect."""
     for row in rows:
         for warning in row["warnings"]:
-            say(sys.stderr, f"warning: {warning}")
+            _warn(warning)
+
+
+def _warn(text: str) -> None:
+    say(sys.stderr, f"warning: {text}")
 
 
 def show_archives(args: argparse.Namespace, host: Host) -> int:
@@ -159,8 +166,8 @@ def show_status(args: argparse.Namespace, host: Host) -> int:
     """``holdfast status``"""
     from .tasks.info import coverage_info, runs_info
 
-    runs = runs_info(host, limit=args.count)
-    coverage = coverage_info(host, args.max_age)
+    runs = runs_info(host, _warn, args.count)
+    coverage = coverage_info(host, _warn, args.max_age)
     if args.json:
         put_json({"runs": runs, "coverage": coverage})
         return 0

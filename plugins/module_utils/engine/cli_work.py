@@ -133,12 +133,12 @@ def _show_plan(plan: dict[str, Any]) -> None:
     rows = []
     for guest in plan["guests"]:
         disks = ", ".join(f"{disk['key']} ({human(disk['size'])})" for disk in guest["disks"] if disk["included"])
-        rows.append([guest["vmid"], guest["name"], guest["kind"], guest["action"], guest["mode"], disks])
+        rows.append([guest["vmid"] or None, guest["name"], guest["kind"], guest["action"], guest["mode"], disks])
     put_table(["VMID", "NAME", "KIND", "ACTION", "MODE", "VOLUMES"], rows)
     for guest in plan["guests"]:
         for text in [guest["reason"], *guest["warnings"]]:
             if text:
-                say(sys.stdout, f"{guest['vmid']}: {text}")
+                say(sys.stdout, f"{guest['vmid'] or guest['name']}: {text}")
 
 
 def _show_run(run: dict[str, Any]) -> None:

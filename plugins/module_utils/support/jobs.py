@@ -11,6 +11,7 @@ from typing import Any, Iterable, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import UnsupportedError
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.errors import UsageError
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.settings.jobs import parse_jobs_cfg
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host
@@ -53,7 +54,12 @@ def wanted_jobs(entries: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any
         checked = validator.validate(dict(entry))
         name = f"job {entry['id']!r}" if "id" in entry else f"the job at place {number} of the list"
         if checked.error_messages:
-            raise UsageError(f"cannot declare {name}: {'; '.join(checked.error_messages)}")
+            # Of options that do not exist the validator gives only the names.
+            reasons = (
+                f"it has unknown options: {error.msg}" if isinstance(error, UnsupportedError) else error.msg
+                for error in checked.errors
+            )
+            raise UsageError(f"cannot declare {name}: {'; '.join(reasons)}")
         params = checked.validated_parameters
         if params["id"] in wanted:
             raise UsageError(f"{name} is declared twice", hint="merge the two entries, or rename one")

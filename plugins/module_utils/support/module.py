@@ -11,7 +11,8 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.errors import HoldfastError
-from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host, Paths, os_error_hint
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host, Paths
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.trouble import explained
 
 
 def make_host(params: dict[str, Any]) -> Host:
@@ -48,6 +49,7 @@ def finish(
         achieved = {} if exc.result is None else {partial: exc.result}
         module.fail_json(msg=str(exc), hint=exc.hint, code=exc.code, **achieved)
     except OSError as exc:
-        module.fail_json(msg=str(exc), hint=os_error_hint(exc), code=HoldfastError.code)
+        error = explained(exc)
+        module.fail_json(msg=str(error), hint=error.hint, code=error.code)
     else:
         module.exit_json(**result)

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from engine.capture.ct_archive import write_config
+from engine.capture.ct_archive import CapturedContainer, write_config
+from engine.capture.ct_restore import extract_ct
+from engine.capture.model import Timings
+from engine.errors import DependencyError
 from engine.guests.lxc.guest import LxcGuest
 from engine.settings.guest_config import GuestConfig
+from engine.stream.progress import Progress
+from engine.stream.sink import open_sink
+from engine.stream.source import open_source
+from engine.system.report import SilentReporter
 
 
 class FakeGuest:
@@ -41,6 +48,16 @@ def test_the_archived_config_has_no_lock(tmp_path: Path) -> None:
     text = (config / "etc/vzdump/pct.conf").read_text(encoding="utf-8")
     assert text == "hostname: web\nrootfs: local:101/subvol-101-disk-0.subvol\n"
     assert (config / "etc/vzdump/pct.fw").read_text(encoding="utf-8") == "[RULES]\n"
+
+
+def test_tar_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = CapturedContainer("stop", 101, Timings(), [], str(tmp_path), [], [], [])
+    progress = Progress(0, SilentReporter())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DependencyError, match="cannot run 'tar'"), open_sink(str(tmp_path / "x"), "") as sink:
+        captured.write_to(sink, progress)
+    with pytest.raises(DependencyError, match="cannot run 'tar'"), open_source(str(tmp_path / "x")) as source:
+        extract_ct(source, str(tmp_path), idmaps=(), unprivileged=False, progress=progress, report=SilentReporter())
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])

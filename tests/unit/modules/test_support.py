@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.holdfast.virt.plugins.module_utils.engine.errors import UsageError
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.system.host import Host, Paths
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.changes import apply_change
 from ansible_collections.holdfast.virt.plugins.module_utils.engine.tasks.stores import plan_storage
 from ansible_collections.holdfast.virt.plugins.module_utils.support import diff
-from ansible_collections.holdfast.virt.plugins.module_utils.support.jobs import missing_storages
+from ansible_collections.holdfast.virt.plugins.module_utils.support.jobs import missing_storages, wanted_jobs
 from ansible_collections.holdfast.virt.plugins.module_utils.support.params import backup_options, dashed, retention
 from ansible_collections.holdfast.virt.plugins.module_utils.support.requests import backup_request
 from ansible_collections.holdfast.virt.plugins.module_utils.support.specs import (
@@ -114,6 +115,11 @@ def test_archive_difference_of_a_removed_archive() -> None:
         "before": {"volid": "nas:backup/a", "notes": "", "protected": False},
         "after": {},
     }
+
+
+def test_a_misspelt_option_in_a_list_of_jobs_is_called_one() -> None:
+    with pytest.raises(UsageError, match="cannot declare job 'gold': it has unknown options: schedul"):
+        wanted_jobs([{"id": "gold", "schedul": "daily", "all": True}])
 
 
 def test_a_job_whose_storage_is_not_declared_is_spoken_of(tmp_path: Path) -> None:

@@ -100,6 +100,11 @@ def test_what_is_refused_names_the_option(name: str, value: Any) -> None:
         parse_option(name, value)
 
 
+def test_keys_that_are_known_are_told_with_one_that_is_not() -> None:
+    with pytest.raises(UsageError, match=r"unknown keys: max_workers \(known are max-workers, pbs-entries-max"):
+        parse_option("performance", "max_workers=4")
+
+
 def test_options_that_are_not_given() -> None:
     assert parse_options({"mode": None, "exclude-path": ["/a"]}) == {"exclude_path": ("/a",)}
 

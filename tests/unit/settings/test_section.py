@@ -14,12 +14,12 @@ from engine.settings.section import (
     about,
     check_writable,
     decode_text,
+    edit_sections,
     encode_text,
     parse_sections,
-    replace_section,
     write_sections,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 
@@ -85,11 +85,45 @@ def test_what_a_file_cannot_hold(value: str) -> None:
         write_sections([Section("dir", "a", [("path", value)])])
 
 
-def test_sections_are_replaced_in_place_and_appended() -> None:
-    one, two, new = Section("t", "1"), Section("t", "2"), Section("t", "1", [("a", "b")])
-    assert replace_section([one, two], "1", new) == [new, two]
-    assert replace_section([two], "1", new) == [two, new]
-    assert replace_section([one, two], "1", None) == [two]
+FILE = "# on top\n\ndir:  one\n  path /1\n\t# inside\n\n\n# of two\nnfs: two\n\tserver s\ndir: one\n\tpath /2\n\n#end\n"
+NEW = Section("dir", "one", [("path", "/3")])
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "after"),
+    [
+        (FILE, {}, FILE),
+        (
+            FILE,
+            {"one": NEW},
+            "# on top\n\n\t# inside\n# of two\nnfs: two\n\tserver s\ndir: one\n\tpath /3\n\n#end\n",
+        ),
+        (FILE, {"one": None}, "# on top\n\n\t# inside\n# of two\nnfs: two\n\tserver s\n#end\n"),
+        (FILE, {"new": Section("dir", "new", [("flag", None)])}, f"{FILE}\ndir: new\n\tflag\n\n"),
+        ("", {"one": NEW}, "dir: one\n\tpath /3\n\n"),
+        ("# only\n", {"one": NEW}, "# only\n\ndir: one\n\tpath /3\n\n"),
+        ("\n\ndir: a\n\tpath /a", {"one": NEW}, "\n\ndir: a\n\tpath /a\n\ndir: one\n\tpath /3\n\n"),
+    ],
+)
+def test_a_change_leaves_everything_else_as_it_is(text: str, changes: dict[str, Section | None], after: str) -> None:
+    assert edit_sections(text, changes) == after
+
+
+TEXTS = st.lists(st.sampled_from(["dir: a", "nfs: b", "\tkey x", "# note", "", " ", "junk", "t: a"])).map("\n".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS, st.sampled_from(["a", "b", "c"]), st.booleans())
+def test_a_change_changes_one_section(text: str, name: str, removed: bool) -> None:
+    new = None if removed else Section("dir", name, [("path", "/new")])
+    before, findings = parse_sections(text, "x.cfg")
+    # With lines that belong to nothing a file is not changed.
+    assume(all(finding.section for finding in findings))
+    written = edit_sections(text, {name: new})
+    after, _findings = parse_sections(written, "x.cfg")
+    assert [one for one in after if one.id == name] == ([] if new is None else [new])
+    assert [one for one in after if one.id != name] == [one for one in before if one.id != name]
+    assert written.count("# note") == text.count("# note")
 
 
 WORDS = st.text(st.characters(blacklist_categories=["Z", "C"], blacklist_characters="#"), min_size=1, max_size=8)

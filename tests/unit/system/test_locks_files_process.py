@@ -80,6 +80,18 @@ def test_a_missing_program_and_a_hanging_one() -> None:
         process.run(["holdfast-no-such-program"])
     with pytest.raises(StorageError, match=r"did not finish within 0\.2 s"):
         process.run(["sleep", "5"], timeout=0.2, error=StorageError)
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        process.spawn(["sleep", "5"], cwd="/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("program", "package"),
+    [("rsync", "rsync"), ("/sbin/mkfs.ext4", "e2fsprogs"), ("lxc-info", "lxc"), ("qemu-img", "qemu-utils")],
+)
+def test_a_missing_program_and_its_package_are_named(program: str, package: str) -> None:
+    error = process.missing(program)
+    assert f"'{os.path.basename(program)}'" in error.message
+    assert error.hint == f"install the package {package}"
 
 
 def test_a_child_is_gone_as_soon_as_its_parent_is_killed(tmp_path: Path) -> None:

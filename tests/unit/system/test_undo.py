@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Mapping
 
 import pytest
 from engine.errors import GuestError
+from engine.system.trouble import FileError
 from engine.system.undo import UndoStack
 
 
@@ -64,8 +66,51 @@ def test_a_line_cut_short_is_a_step_that_never_happened(tmp_path: Path) -> None:
     with journal.open("a") as stream:
         stream.write('{"token": 1, "kind": "no')
     stack = UndoStack.load(str(journal), handlers)
+    assert stack.junk == []
+    # A clean-up that is killed, too, did not join its own lines to it.
+    stack.undo(0)
+    assert UndoStack.load(str(journal), handlers).pending == []
+    assert UndoStack.load(str(journal), handlers).junk == []
     assert stack.unwind() == []
     assert calls == [1]
+
+
+def test_bytes_that_are_no_text_are_junk_like_other_lines(tmp_path: Path) -> None:
+    journal = tmp_path / "100.journal"
+    calls, handlers = recorder()
+    journal.write_bytes(b"\xff\xfe\n")
+    UndoStack(str(journal), handlers).push("note", n=1)
+    stack = UndoStack.load(str(journal), handlers)
+    assert stack.junk == [(1, "\\xff\\xfe")]
+    assert (stack.unwind(), calls) == ([], [1])
+
+
+def test_steps_are_undone_though_the_journal_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, handlers = recorder()
+    UndoStack(str(tmp_path / "100.journal"), handlers).push("note", n=1)
+
+    def refused(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("truncate", "unlink", "write"):
+        monkeypatch.setattr(os, name, refused)
+    (problem,) = UndoStack.load(str(tmp_path / "100.journal"), handlers).unwind()
+    assert calls == [1]
+    assert "cannot remove the undo journal" in problem and "Read-only" in problem
+
+
+def test_a_step_that_is_undone_stays_so_when_that_cannot_be_written(tmp_path: Path) -> None:
+    journal = tmp_path / "100.journal"
+    calls, handlers = recorder()
+    stack = UndoStack(str(journal), handlers)
+    token = stack.push("note", n=1)
+    journal.unlink()
+    journal.mkdir()
+    stack.undo(token)
+    assert (calls, stack.pending) == ([1], [])
+    with pytest.raises(FileError, match=f"cannot write the undo journal {journal}: Is a directory") as caught:
+        stack.push("note", n=2)
+    assert "move it away" in caught.value.hint
 
 
 def test_a_failing_handler_neither_stops_the_others_nor_is_forgotten(tmp_path: Path) -> None:
@@ -96,9 +141,9 @@ def test_an_unknown_kind_is_refused_before_the_step(tmp_path: Path) -> None:
 
 def test_lines_that_are_no_entries_do_not_keep_others_from_being_undone(tmp_path: Path) -> None:
     path = tmp_path / "100.journal"
-    lines = ["null", "[]", '{"token": 1}', '{"token": "x", "done": true}', "\0\0"]
+    lines = ["null", "[]", '{"token": 1}', '{"token": "x", "done": true}', "\0\0", "[" * 100_000]
     path.write_text(
-        "\n".join([*lines, '{"token": 5, "kind": "a", "data": {}}', '{"token": 6, "kind": "b", "data": {}}'])
+        "\n".join([*lines, '{"token": 5, "kind": "a", "data": {}}', '{"token": 6, "kind": "b", "data": {}}', ""])
     )
     done: list[str] = []
 
@@ -106,6 +151,7 @@ def test_lines_that_are_no_entries_do_not_keep_others_from_being_undone(tmp_path
         done.append(str(data["path"]))
 
     stack = UndoStack.load(str(path), {"a": lambda _data: done.append("a"), "b": needs_more})
+    assert stack.junk == [*enumerate(lines, 1)]
     (problem,) = stack.unwind()
     assert (done, "cannot be understood" in problem) == (["a"], True)
 

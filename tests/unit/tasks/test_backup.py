@@ -22,12 +22,16 @@ from engine.system.locks import hold
 from engine.system.report import SilentReporter
 from engine.tasks import backup, backup_guest
 from engine.tasks import guests as guests_module
+from engine.tasks.archives import find_archive
 from engine.tasks.changes import apply_change
 from engine.tasks.heal import heal
-from engine.tasks.record import load_records
+from engine.tasks.info import guests_info
+from engine.tasks.record import RunRecord, load_records
 from engine.tasks.requests import BackupRequest, Selection
 from engine.tasks.results import RunResult
 from engine.tasks.stores import plan_storage
+
+from tests.unit.tasks.test_notify import Listener
 
 ALL = Selection(all=True)
 PLAIN = {"storage": "nas", "compress": "0", "lockwait": 0}
@@ -167,7 +171,8 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
     run(host, Selection(vmid=[100]))
     plan = backup.plan_backup(host, BackupRequest(ALL, PLAIN, max_age="1h"))
     assert [guest.action for guest in plan.guests] == ["fresh", "backup", "backup"]
-    assert "is younger than 1h" in plan.guests[0].reason
+    assert plan.guests[0].archive is not None and plan.guests[1].archive is None
+    assert plan.guests[0].reason == f"{plan.guests[0].archive} is younger than 1h"
     assert statuses(run(host, max_age="1h")) == ["fresh", "ok", "ok"]
     before, records = dump(host), len(load_records(host))
     again = run(host, max_age="1h")
@@ -179,6 +184,40 @@ def test_fresh_guests_are_left_alone(host: Host, behaviour: dict[int, Behaviour]
 def test_an_empty_file_is_no_fresh_backup(host: Host, behaviour: dict[int, Behaviour]) -> None:
     (Path(host.paths.etc).parent.parent / "nas" / "dump" / put(host, 100, 0)).write_bytes(b"")
     assert statuses(run(host, Selection(vmid=[100]), max_age="1h")) == ["ok"]
+
+
+def test_a_clock_that_was_wrong_costs_no_archive(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    web = Selection(vmid=["web"])
+    run(host, web, prune_backups="keep-last=1")
+    (old,) = Path(host.paths.etc).parent.parent.glob("nas/dump/*.vma")
+    ahead = old.with_name("vzdump-qemu-100-2099_01_01-00_00_00.vma")
+    old.rename(ahead)
+    guest = run(host, web, prune_backups="keep-last=1").guests[0]
+    assert Path(guest.path or "").exists()
+    assert [text for text in guest.warnings if "is kept although the retention would remove it" in text]
+    # Nor does it hide that others are missing, or stand before them.
+    assert find_archive(host, "nas:latest/100").volid == guest.archive
+    (row,) = (row for row in guests_info(host) if row["vmid"] == 100)
+    assert row["newest"]["volid"] == guest.archive
+    Path(guest.path or "").unlink()
+    (row,) = (row for row in guests_info(host) if row["vmid"] == 100)
+    assert (row["newest"], row["archives"]) == (None, 1)
+    assert find_archive(host, "nas:latest/100").archive.path == str(ahead)
+
+
+def test_a_run_for_nobody_says_so(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    listener = Listener()
+    result = backup.run_backup(host, BackupRequest(Selection(tags=["none"]), PLAIN), listener)
+    assert (result.ok, result.changed, result.guests) == (True, False, [])
+    assert "no guest of this node is selected" in listener.lines
+
+
+def test_what_a_killed_run_left_is_in_the_log_of_the_next(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    killed = RunRecord.start(host, "backup", {})
+    killed.data["process"]["start"] = "0"
+    killed.save()
+    result = run(host)
+    assert f"run {killed.id} of backup did not end properly" in Path(result.log or "").read_text(encoding="utf-8")
 
 
 def test_a_plan_changes_nothing(host: Host, behaviour: dict[int, Behaviour]) -> None:

@@ -102,7 +102,7 @@ def test_a_run_that_could_not_begin_is_told(host: Host, error: Exception, reques
         with pytest.raises(type(error)), followed_up(host, request_, Listener()):
             raise error
     content = json.loads(sink.hooks[0].body)
-    reason = str(error)
+    reason = "full" if isinstance(error, OSError) else str(error)
     assert content["title"] == f"vzdump backup status (n1): backup failed: {reason}"
     assert content["run"]["state"] == "failed"
     assert content["run"]["error"]["message"] == reason

@@ -135,10 +135,10 @@ def test_what_people_wrote_stays_until_it_is_changed(host: Host) -> None:
 
 
 def test_a_job_that_cannot_be_used_is_told_and_can_be_declared_again(host: Host) -> None:
-    path = write(host, "vzdump: a\n\tall 1\n\nvzdump: b\n\tschedule daily\n\tall 1\n\tfoo bar\n\n")
+    path = write(host, "vzdump: a\n\tall 1\n\nvzdump: b\n\tschedule daily\n\tall 1\n\tfoo bar\n\n# by hand\n")
     with pytest.raises(ConfigError, match="job 'a' cannot be used: 'schedule' is missing"):
         get_job(host, "a")
-    rows = {row["id"]: row for row in jobs_info(host)}
+    rows = {row["id"]: row for row in jobs_info(host, pytest.fail)}
     assert rows["a"]["error"] == "'schedule' is missing"
     assert rows["a"]["next_runs"] == []
     assert rows["b"]["error"] is None
@@ -147,11 +147,15 @@ def test_a_job_that_cannot_be_used_is_told_and_can_be_declared_again(host: Host)
     assert get_job(host, "a").schedule == "daily"
     apply_change(host, plan_job(host, "b", None))
     assert "vzdump: b" not in path.read_text(encoding="utf-8")
+    assert "# by hand" in path.read_text(encoding="utf-8")
 
 
 def test_a_file_with_lines_that_nobody_understands_is_not_written(host: Host) -> None:
     path = write(host, "vzdump a\n\tschedule daily\n\nvzdump: b\n\tschedule daily\n\tall 1\n\n")
     before = path.read_text(encoding="utf-8")
+    told: list[str] = []
+    assert [row["id"] for row in jobs_info(host, told.append)] == ["b"]
+    assert ["line 1: ignored with what follows" in text for text in told] == [True]
     with pytest.raises(ConfigError, match=r"lines in it would be lost.*line 1"):
         plan_job(host, "new", {"schedule": "daily", "all": True})
     assert not plan_job(host, "b", {"all": True}).changed

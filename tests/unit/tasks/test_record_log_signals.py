@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from engine.tasks.log import GuestLog, RunLog, clock, human
 from engine.tasks.record import KEEP_RECORDS, RunRecord, load_records, tidy_records
 from engine.tasks.results import GuestOutcome, RunResult, instant
 from engine.tasks.signals import interruptible, stopping
+
+from tests.unit.tasks.test_notify import Listener
 
 
 def make_host(tmp_path: Path) -> Host:
@@ -76,6 +79,34 @@ def test_log_keeps_warnings_and_says_when_all_is_done(tmp_path: Path) -> None:
     assert log.warnings == ["careful"]
     assert [line for line in lines if "% (" in line] == lines[-1:]
     assert "INFO: 100% (1000.0 B of 1000.0 B) in 0s, read: " in lines[-1]
+
+
+def test_a_log_of_a_guest_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    with GuestLog(f"{tmp_path}/log/qemu-100.log", SilentReporter()) as log:
+        log.info("first")
+        log.warn("careful")
+    assert [text.partition(": cannot")[0] for text in log.warnings] == ["this guest's log is not kept", "careful"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with GuestLog(f"{tmp_path}/qemu-100.log", SilentReporter()) as log:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+        try:
+            log.info("more than there is room for")
+            log.info("and more")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (told,) = log.warnings
+    assert f"cannot write the log {tmp_path}/qemu-100.log: File too large" in told
+
+
+def test_a_record_that_cannot_be_closed_is_a_warning(tmp_path: Path) -> None:
+    record = RunRecord.start(make_host(tmp_path), "backup", {})
+    Path(record.path).unlink()
+    Path(record.path).mkdir()
+    listener = Listener()
+    record.close("finished", {}, listener)
+    (told,) = listener.lines
+    assert f"cannot write {record.path}: Is a directory" in told
 
 
 def test_the_log_of_a_run_has_what_was_said_before_it_had_a_place(tmp_path: Path) -> None:

@@ -69,6 +69,15 @@ def test_other_sections_survive(host: Host) -> None:
     assert Path(host.paths.storage_cfg).read_text(encoding="utf-8") == text
 
 
+def test_a_type_that_is_not_given_is_what_it_was_unless_the_definition_is_whole(host: Host) -> None:
+    thin = {"type": "lvmthin", "vgname": "vg0", "thinpool": "data", "content": ["rootdir"]}
+    apply_change(host, plan_storage(host, "thin", thin))
+    more = plan_storage(host, "thin", {"type": None, "content": ["images", "rootdir"]})
+    assert more.after is not None and more.after["type"] == "lvmthin"
+    with pytest.raises(ConfigError, match="cannot change 'type' of storage 'thin' from 'lvmthin' to 'dir'"):
+        plan_storage(host, "thin", {"path": "/srv/thin"}, purge=True)
+
+
 def test_what_cannot_be_is_refused(host: Host) -> None:
     declare(host)
     with pytest.raises(ConfigError, match="cannot change 'path'"):
@@ -89,7 +98,7 @@ def test_a_storage_that_cannot_be_used_is_told_and_can_be_declared_again(host: H
     path.write_text(f"dir: nas\n\tis_mountpoint maybe\n\tpath {tmp_path}\n\ndir: two\n\tpath {tmp_path}\n\tfoo 1\n")
     with pytest.raises(ConfigError, match="storage 'nas' cannot be used: is_mountpoint: 'maybe'"):
         get_storage(host, "nas")
-    nas, two = storages_info(host)
+    nas, two = storages_info(host, pytest.fail)
     assert (nas["usable"], nas["definition"]) == (False, {})
     assert "maybe" in nas["error"]
     assert two["usable"]

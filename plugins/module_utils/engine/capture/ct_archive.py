@@ -20,7 +20,7 @@ from ..guests.lxc.idmaps import idmap_hint
 from ..rules.excludes import Pattern
 from ..stream.pump import pump_fd
 from ..system.files import write_atomic
-from ..system.process import bound, command_env
+from ..system.process import command_env, spawn
 from .ct_excludes import write_found
 from .ct_trees import Trees
 from .model import Progress, Sink, Timings, Written
@@ -67,14 +67,13 @@ class CapturedContainer:
         )
         digest = hashlib.sha256()
         with tempfile.TemporaryFile() as errors:
-            child = subprocess.Popen(
+            child = spawn(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self.workdir,
                 env=command_env({"LC_ALL": "C"}),
-                preexec_fn=bound(),
             )
             try:
                 if child.stdout is not None:

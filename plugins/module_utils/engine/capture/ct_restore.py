@@ -15,7 +15,7 @@ from ..formats.cttar import FIREWALL_MEMBER, extract_argv
 from ..formats.tarscan import ConfigFinder, TarGuard
 from ..guests.lxc.idmaps import idmap_hint
 from ..stream.pump import feed
-from ..system.process import bound, command_env
+from ..system.process import command_env, spawn
 from ..system.report import Reporter
 from .model import Progress
 
@@ -94,14 +94,13 @@ def extract_ct(
     reader = _Salvage(source, report) if ignore_unpack_errors else source
     guard = TarGuard(allow_devices=not unprivileged or bool(idmaps and ignore_unpack_errors))
     with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
+        child = spawn(
             extract_argv(".", idmaps=idmaps),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd=rootdir,
             env=command_env(),
-            preexec_fn=bound(),
         )
         try:
             if child.stdin is not None:

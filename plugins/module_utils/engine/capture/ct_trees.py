@@ -44,7 +44,8 @@ class Mounter:
     """Mounts volumes below a scratch folder, and unmounts them at the end of its context."""
 
     def __init__(self, workdir: str, vmid: int, undo: UndoStack) -> None:
-        self._workdir = workdir
+        # Places are compared with where they really are.
+        self._workdir = os.path.realpath(workdir)
         self._vmid = vmid
         self.undo = undo
         self._tokens: list[int] = []

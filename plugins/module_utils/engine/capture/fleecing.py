@@ -18,6 +18,7 @@ from typing import Callable
 from ..errors import HoldfastError, StorageError
 from ..storages.images import VOLUME
 from ..system.process import run
+from ..system.trouble import refusal
 from ..system.undo import UndoStack
 from .model import FleecingPlace
 
@@ -64,7 +65,7 @@ def make_image(place: FleecingPlace, vmid: int, size: int, undo: UndoStack) -> t
         finally:
             os.close(fd)
     except OSError as exc:
-        raise StorageError(f"cannot make fleecing images on {place.label}: {exc.strerror}") from exc
+        raise refusal(StorageError, f"make fleecing images on {place.label}", exc, place.folder) from exc
     if place.format != "raw":
         run(["qemu-img", "create", "-q", "-f", place.format, path, str(size)], timeout=60, error=StorageError)
     return path, token

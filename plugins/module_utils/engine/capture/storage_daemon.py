@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
-from ..errors import DependencyError, GuestError
-from ..system.process import bound
+from ..errors import GuestError
+from ..system.process import spawn
 
 Image = tuple[str, str, str]
 """Name, path and format (``raw`` or ``qcow2``) of an image to be exported."""
@@ -63,20 +63,7 @@ def serve(
             f"type=nbd,id=e-{name},node-name={name},name={name},writable={'on' if writable else 'off'}",
         ]
     with tempfile.TemporaryFile() as errors:
-        try:
-            daemon = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-                preexec_fn=bound(),
-            )
-        except FileNotFoundError as exc:
-            raise DependencyError(
-                "cannot open disk images: qemu-storage-daemon is not installed",
-                hint="install qemu-system-common or qemu-utils of your distribution",
-            ) from exc
+        daemon = spawn(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         try:
             _wait_ready(daemon, ready, errors, [path for _name, path, _fmt in images])
             yield

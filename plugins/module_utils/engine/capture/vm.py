@@ -101,6 +101,8 @@ def _included(guest: QemuGuest, report: Reporter) -> list[Drive]:
     for key, value in guest.config.items():
         if key.startswith("unused"):
             report.info(f"exclude disk {key} ({value}): the guest does not use it")
+    if not drives:
+        report.warn("no disk is part of the backup: the archive has the config alone")
     return sorted(drives, key=lambda drive: drive.key)
 
 

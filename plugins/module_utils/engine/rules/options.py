@@ -68,7 +68,7 @@ def _structure(value: Any, checks: Mapping[str, Check], default_key: str | None 
         given = dict(parse_pairs(str(int(value) if isinstance(value, bool) else value), default_key))
     unknown = sorted(set(given) - set(checks))
     if unknown:
-        raise ValueError(f"has unknown keys: {', '.join(unknown)}")
+        raise ValueError(f"has unknown keys: {', '.join(unknown)} (known are {', '.join(checks)})")
     result = {}
     for key, item in given.items():
         try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Iterable, Sequence
+from typing import Iterable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from ..errors import ConfigError
@@ -121,17 +121,46 @@ def write_sections(sections: Iterable[Section]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def replace_section(sections: Iterable[Section], name: str, new: Section | None) -> list[Section]:
-    """The sections with one of them replaced, appended or (``None``) left out; the others stay as they are."""
-    result = []
-    found = False
-    for section in sections:
-        if section.id != name:
-            result.append(section)
-        elif new is not None:
-            result.append(new)
-            found = True
-    return result if found or new is None else [*result, new]
+def edit_sections(text: str, changes: Mapping[str, Section | None]) -> str:
+    """The text with sections replaced, appended or (``None``) removed; others stay as they are, and so do comments.
+
+    :param changes: by id; all sections of that id give way to the new one, which takes the place of the last.
+    """
+    blocks = _blocks(text)
+    last = {name: number for number, (name, _lines) in enumerate(blocks)}
+    result: list[str] = []
+    for number, (name, lines) in enumerate(blocks):
+        if name not in changes:
+            result += lines
+            continue
+        result += [line for line in lines if line.lstrip().startswith("#")]
+        new = changes[name]
+        if new is not None and number == last[name]:
+            result += write_sections([new]).split("\n")[:-1]
+    for name, new in changes.items():
+        if new is not None and name not in last:
+            if result and result[-1].strip():
+                result.append("")
+            result += write_sections([new]).split("\n")[:-1]
+    return "".join(f"{line}\n" for line in result)
+
+
+def _blocks(text: str) -> list[tuple[str, list[str]]]:
+    """The lines of each section with the blank ones behind it, and its id, which is empty for what is in no section."""
+    blocks: list[tuple[str, list[str]]] = []
+    inside = False
+    for line in text.split("\n")[: -1 if text.endswith("\n") or not text else None]:
+        blank, header = not line.strip(), _HEADER.fullmatch(line)
+        comment = line.lstrip().startswith("#")
+        if blank or (comment and inside):
+            blocks = blocks or [("", [])]
+        elif header is not None and not comment:
+            blocks.append((header[2], []))
+        elif not inside and (not blocks or blocks[-1][0]):
+            blocks.append(("", []))
+        blocks[-1][1].append(line)
+        inside = not blank and (inside or (header is not None and not comment))
+    return blocks
 
 
 def about(findings: Iterable[Finding], section: str) -> list[str]:

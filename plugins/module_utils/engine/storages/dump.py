@@ -22,6 +22,7 @@ from ..errors import ConfigError, StorageError, UsageError
 from ..rules.names import ArchiveName, KnownName, parse_name
 from ..settings.archive_record import MAX_BYTES, ArchiveRecord, parse_record, write_record
 from ..system.files import create_anew, fsync_dir, read_small, remove_temporaries, write_atomic
+from ..system.trouble import refusal
 from ..system.undo import UndoStack
 from .mounts import mount_table, space
 
@@ -91,7 +92,7 @@ class DumpFolder:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise StorageError(f"cannot list the archives in {self.path}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"list the archives in {self.path}", exc) from exc
         found = [archive for archive in map(self._look, names) if archive is not None]
         return [
             archive
@@ -181,7 +182,7 @@ class DumpFolder:
         except FileExistsError as exc:
             raise StorageError(f"cannot name the new archive {final}: it exists already") from exc
         except OSError as exc:
-            raise StorageError(f"cannot complete the archive {final}: {exc.strerror or exc}") from exc
+            raise refusal(StorageError, f"complete the archive {final}", exc) from exc
         undo.drop(token)
         return self.find(name.filename)
 
@@ -205,7 +206,7 @@ class DumpFolder:
                     os.unlink(companion)
             fsync_dir(self.path)
         except OSError as exc:
-            raise StorageError(f"cannot remove archive {archive.volid}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"remove archive {archive.volid}", exc) from exc
 
     def set_notes(self, archive: Archive, notes: str) -> None:
         """Replace the notes; an empty text removes them."""
@@ -217,7 +218,7 @@ class DumpFolder:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
         except OSError as exc:
-            raise StorageError(f"cannot change the notes of {archive.volid}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"change the notes of {archive.volid}", exc) from exc
 
     def set_record(self, archive: Archive, record: ArchiveRecord) -> None:
         """Replace the record of an archive; does nothing when the archive is gone.
@@ -230,7 +231,7 @@ class DumpFolder:
                 remove_temporaries(path)
                 write_atomic(path, write_record(record))
         except OSError as exc:
-            raise StorageError(f"cannot write the record of {archive.volid}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"write the record of {archive.volid}", exc) from exc
 
     def set_protected(self, archive: Archive, protected: bool) -> None:
         """Protect an archive from removal, or take the protection away.
@@ -247,7 +248,7 @@ class DumpFolder:
                     self.check_protected_limit(archive.kind, archive.vmid)
                 write_atomic(path, b"")
         except OSError as exc:
-            raise StorageError(f"cannot change the protection of {archive.volid}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"change the protection of {archive.volid}", exc) from exc
 
     def check_protected_limit(self, kind: str, vmid: int) -> None:
         """:raises StorageError: one more protected archive of this guest would be too many."""

@@ -12,6 +12,7 @@ import re
 from typing import Any, Mapping
 
 from ..errors import StorageError, UsageError
+from ..system.trouble import refusal
 from .volumes.base import Volume
 from .volumes.image import ImageVolume
 from .volumes.registry import folder_volume
@@ -75,7 +76,7 @@ class ImageFolder(VolumeSpace):
         except FileExistsError as exc:
             raise StorageError(f"cannot create volume {self.storage}:{volname}: {path} exists already") from exc
         except OSError as exc:
-            raise StorageError(f"cannot create volume {self.storage}:{volname}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"create volume {self.storage}:{volname}", exc, path) from exc
 
     def allocated(self, volname: str) -> int | None:
         path, fmt = self.locate(volname)

@@ -9,14 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 from typing import IO, Sequence
 
-from ..errors import DependencyError
-from ..system.process import bound, command_env, end_process
+from ..system.process import command_env, end_process, spawn
 from .files import cpu_count
-
-_PACKAGES = {"zstd": "zstd", "pigz": "pigz", "gzip": "gzip", "lzop": "lzop", "dd": "coreutils"}
 
 
 def compress_argv(compression: str, threads: int) -> list[str]:
@@ -49,21 +45,10 @@ class Child:
         self.name = argv[0]
         self._messages = os.fdopen(os.memfd_create("messages"), "w+b")
         try:
-            self.process = subprocess.Popen(
-                list(argv),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=self._messages,
-                env=command_env(),
-                bufsize=0,
-                preexec_fn=bound(),
-            )
-        except FileNotFoundError as exc:
+            self.process = spawn(argv, stdin=stdin, stdout=stdout, stderr=self._messages, env=command_env(), bufsize=0)
+        except BaseException:
             self._messages.close()
-            raise DependencyError(
-                f"cannot run {self.name!r}: the program is not installed",
-                hint=f"install the package {_PACKAGES[self.name]}",
-            ) from exc
+            raise
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait for its end; returns an empty string for success, else what it complained about.

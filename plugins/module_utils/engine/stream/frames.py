@@ -13,6 +13,7 @@ from typing import Iterator
 from ..errors import IntegrityError, StorageError
 from ..formats import seekable
 from ..formats.seekable import Frame
+from ..system.trouble import refusal
 from .source import seek_table
 from .zstd import frame_decompressor, library
 
@@ -32,7 +33,7 @@ class FrameFile:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
-            raise StorageError(f"cannot open {path}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"open {path}", exc, path) from exc
         try:
             self.table = seek_table(self._fd)
         except BaseException:

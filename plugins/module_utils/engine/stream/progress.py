@@ -38,6 +38,8 @@ class Progress:
         self.done = 0
         self.zero = 0
         self.written = 0
+        # Who tells a speed counts the seconds from here.
+        reporter.progress(0, total, 0, 0)
 
     def add(self, done: int, zero: int = 0) -> None:
         """``done`` more bytes of the guest are handled, ``zero`` of them were zero or unallocated."""

@@ -20,6 +20,7 @@ from typing import Callable
 
 from ..errors import StorageError, UsageError
 from ..formats.seekable import SeekTable
+from ..system.trouble import refusal
 from .children import Child, close_input, compress_argv, pipe_size, stream_fd
 from .files import Buffer, Flusher, cpu_count, fd_position, said_error, write_all, write_error
 from .limit import Limiter
@@ -293,7 +294,7 @@ def open_sink(
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
-            raise StorageError(f"cannot create {path}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"create {path}", exc, path) from exc
     if compression in ("", "zst"):
         return FrameSink(fd, path, bwlimit_kib, on_written, transform, workers)
     try:

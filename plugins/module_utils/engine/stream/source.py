@@ -21,6 +21,7 @@ from typing import Iterator, Union
 from ..errors import IntegrityError, StorageError
 from ..formats import seekable
 from ..formats.seekable import Frame, SeekTable
+from ..system.trouble import refusal
 from .children import Child, decompress_argv, pipe_size, stream_fd
 from .files import CHUNK, cpu_count
 from .limit import Limiter
@@ -58,7 +59,7 @@ class Source(abc.ABC):
                     break
                 done += got
         except OSError as exc:
-            raise StorageError(f"cannot read {self.path} at byte {self.position + done}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"read {self.path} at byte {self.position + done}", exc, self.path) from exc
         self.position += done
         self._limiter.take(done)
         return done
@@ -248,7 +249,7 @@ def open_source(path: str, bwlimit_kib: int = 0) -> Source:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
-        raise StorageError(f"cannot open {path}: {exc.strerror}") from exc
+        raise refusal(StorageError, f"open {path}", exc, path) from exc
     try:
         suffix = os.path.splitext(path)[1][1:]
         if suffix == "zst":

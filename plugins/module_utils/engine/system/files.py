@@ -12,6 +12,8 @@ import os
 import stat
 import tempfile
 
+from .trouble import FileError, tried
+
 
 def fsync_dir(path: str) -> None:
     """Make a rename or unlink inside ``path`` survive a power cut."""
@@ -26,10 +28,17 @@ def write_atomic(path: str, data: bytes | str, mode: int = 0o644) -> None:
     """Replace ``path`` by ``data``: temporary file beside it, fsync, rename, fsync of the folder.
 
     Parent folders are created. A symlink at ``path`` is replaced, not followed.
+
+    :raises FileError: the old version, if there was one, is still there.
     """
+    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+    with tried("write", path):
+        _replace(path, raw, mode)
+
+
+def _replace(path: str, raw: bytes, mode: int) -> None:
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
-    raw = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     fd, temporary = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=folder)
     try:
         with os.fdopen(fd, "wb") as stream:
@@ -48,7 +57,7 @@ def write_atomic(path: str, data: bytes | str, mode: int = 0o644) -> None:
 def remove_temporaries(path: str) -> None:
     """Remove what killed writers of ``path`` left beside it; nobody may be writing it now."""
     folder, prefix = os.path.dirname(path) or ".", _temporary_prefix(path)
-    with contextlib.suppress(FileNotFoundError):
+    with tried("clean up beside", path), contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder):
             if name.startswith(prefix):
                 os.unlink(os.path.join(folder, name))
@@ -63,9 +72,16 @@ def create_anew(path: str, mode: int) -> int:
 
     What has the name already, a link or a pipe perhaps, is removed and never followed.
     """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with tried("create", path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def make_folders(path: str, mode: int = 0o777) -> None:
+    """Create a folder and those above it, unless they are there."""
+    with tried("create the folder", path):
+        os.makedirs(path, mode=mode, exist_ok=True)
 
 
 def read_small(path: str, limit: int) -> str | None:
@@ -82,9 +98,14 @@ def read_small(path: str, limit: int) -> str | None:
 
 
 def read_text(path: str) -> str | None:
-    """The file's text, or ``None`` when it does not exist. Undecodable bytes survive a round trip."""
+    """The file's text, or ``None`` when it does not exist. Undecodable bytes survive a round trip.
+
+    :raises FileError: it cannot be read.
+    """
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        with tried("read", path), open(path, encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
-    except FileNotFoundError:
+    except FileError as exc:
+        if exc.errno != errno.ENOENT:
+            raise
         return None

@@ -123,10 +123,3 @@ class Host:
 
     node: str
     paths: Paths
-
-
-def os_error_hint(exc: OSError) -> str:
-    """What to do about an error of the system that nobody expected; may be empty."""
-    if isinstance(exc, PermissionError) and os.geteuid() != 0:
-        return "run it as root: sudo on the node, become in a playbook"
-    return ""

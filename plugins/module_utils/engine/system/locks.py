@@ -18,6 +18,7 @@ import time
 from typing import Iterator
 
 from ..errors import LockError
+from .trouble import tried
 
 
 def process_start_time(pid: int) -> str | None:
@@ -48,16 +49,20 @@ def hold(path: str, owner: str, *, wait: float = 0) -> Iterator[None]:
     :param wait: seconds to wait for a living owner; 0 means do not wait.
     :raises LockError: somebody else holds it after that time; the message names the owner.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Whoever can open the file can lock it, so nobody else may.
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with tried("open the lock", path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # Whoever can open the file can lock it, so nobody else may.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(fd, 0o600)
         _acquire(fd, path, wait)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(identity(owner)).encode(), 0)
+        # Only people miss a name that finds no room.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(identity(owner)).encode(), 0)
         yield
-        os.ftruncate(fd, 0)
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
     finally:
         os.close(fd)
 

@@ -13,9 +13,33 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ..errors import DependencyError, HoldfastError
+
+_PACKAGES = {
+    "btrfs": "btrfs-progs",
+    "dd": "coreutils",
+    "ionice": "util-linux",
+    "losetup": "mount",
+    "lvchange": "lvm2",
+    "lvcreate": "lvm2",
+    "lvremove": "lvm2",
+    "lvs": "lvm2",
+    "mkfs.ext4": "e2fsprogs",
+    "qemu-img": "qemu-utils",
+    "qemu-storage-daemon": "qemu-system-common or qemu-utils of your distribution",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "sendmail": "of a mail system, for example postfix or msmtp-mta",
+    "setpriv": "util-linux",
+    "stat": "coreutils",
+    "sync": "coreutils",
+    "timeout": "coreutils",
+    "umount": "mount",
+    "vgchange": "lvm2",
+    "zfs": "zfsutils-linux",
+}
+"""Debian's packages of programs, where they have other names."""
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_SECONDS = 5.0
@@ -62,6 +86,27 @@ def bound() -> Callable[[], None]:
     return arm
 
 
+def missing(program: str) -> DependencyError:
+    """The error for a program that is not installed."""
+    name = os.path.basename(program)
+    package = "lxc" if name.startswith("lxc-") else _PACKAGES.get(name, name)
+    return DependencyError(f"cannot run {name!r}: the program is not installed", hint=f"install the package {package}")
+
+
+def spawn(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program that does not outlive the calling thread; ``options`` are those of :class:`subprocess.Popen`.
+
+    :raises DependencyError: the program is not installed.
+    """
+    try:
+        return subprocess.Popen(list(argv), preexec_fn=bound(), **options)
+    except FileNotFoundError as exc:
+        if exc.filename != argv[0]:
+            # The folder that it was to run in.
+            raise
+        raise missing(argv[0]) from exc
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -81,14 +126,7 @@ def run(
     :raises HoldfastError: (as ``error``) non-zero exit with ``check``, or the timeout passed.
     """
     pipe = subprocess.PIPE
-    try:
-        process = subprocess.Popen(
-            list(argv), stdin=pipe, stdout=pipe, stderr=pipe, env=command_env(env), preexec_fn=bound()
-        )
-    except FileNotFoundError as exc:
-        raise DependencyError(
-            f"cannot run {argv[0]!r}: the program is not installed", hint=f"install the package that provides {argv[0]}"
-        ) from exc
+    process = spawn(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=command_env(env))
     try:
         stdout, stderr = _communicate(process, stdin or b"", timeout, watch)
     except subprocess.TimeoutExpired as exc:

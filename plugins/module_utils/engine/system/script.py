@@ -13,6 +13,8 @@ import subprocess
 from typing import Callable, Mapping, Sequence
 
 from ..errors import HookError
+from .process import missing
+from .trouble import os_error_hint
 
 GRACE_SECONDS = 5
 """What is asked to end is killed after this time."""
@@ -71,8 +73,11 @@ def run_script(
             cwd="/",
             start_new_session=True,
         )
+    except FileNotFoundError as exc:
+        lacking = missing(argv[0])
+        raise HookError(f"cannot run the hook script {path}: {lacking.message}", hint=lacking.hint) from exc
     except OSError as exc:
-        raise HookError(f"cannot run the hook script {path}: {exc.strerror}", hint="see what the node lacks") from exc
+        raise HookError(f"cannot run the hook script {path}: {exc.strerror}", hint=os_error_hint(exc)) from exc
     try:
         _relay(child, hear)
     finally:

@@ -11,7 +11,8 @@ import os
 import stat
 
 from ..errors import ConfigError
-from .files import fsync_dir, write_atomic
+from .files import fsync_dir, make_folders, write_atomic
+from .trouble import os_error_hint, tried
 
 
 def read_secret(path: str) -> str | None:
@@ -24,7 +25,7 @@ def read_secret(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise ConfigError(f"cannot read the secret in {path}: {exc.strerror}") from exc
+        raise ConfigError(f"cannot read the secret in {path}: {exc.strerror}", hint=os_error_hint(exc, path)) from exc
     with os.fdopen(fd, "rb") as stream:
         state = os.fstat(fd)
         if not stat.S_ISREG(state.st_mode) or state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o077:
@@ -44,12 +45,12 @@ def read_secret(path: str) -> str | None:
 
 def write_secret(path: str, text: str) -> None:
     """Replace the secret; at no time can anybody but root read it."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    make_folders(os.path.dirname(path), 0o700)
     write_atomic(path, f"{text}\n", 0o600)
 
 
 def remove_secret(path: str) -> None:
     """Remove the secret, if there is one."""
-    with contextlib.suppress(FileNotFoundError):
+    with tried("remove", path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         fsync_dir(os.path.dirname(path))

@@ -12,12 +12,14 @@ the step.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 from typing import Any, Callable, Mapping
 
 from ..errors import HoldfastError
+from .trouble import FileError, explained, tried
 
 Handler = Callable[[Mapping[str, Any]], None]
 
@@ -27,6 +29,7 @@ class UndoStack:
 
     :param path: journal file, created on the first push. ``None`` keeps the stack in memory (tests, stateless tools).
     :param handlers: what each kind does when it is undone.
+    :ivar junk: lines of a loaded journal that are no entries, with their numbers: what they would undo is not known.
     """
 
     def __init__(self, path: str | None, handlers: Mapping[str, Handler]) -> None:
@@ -34,25 +37,39 @@ class UndoStack:
         self._handlers = handlers
         self._open: dict[int, tuple[str, dict[str, Any]]] = {}
         self._next = 0
+        self.junk: list[tuple[int, str]] = []
 
     @classmethod
     def load(cls, path: str, handlers: Mapping[str, Handler]) -> UndoStack:
-        """Read the journal of a dead run; a last line that was cut short belongs to a step that never happened."""
+        """Read the journal of a dead run; a last line that was cut short belongs to a step that never happened.
+
+        :raises FileError: it cannot be read.
+        """
         stack = cls(path, handlers)
-        with open(path, encoding="utf-8") as stream:
-            for line in stream:
-                try:
-                    entry = json.loads(line)
-                    token = int(entry["token"])
-                    opened = None if entry.get("done") else (str(entry["kind"]), dict(entry["data"]))
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    continue
-                stack._next = max(stack._next, token + 1)
-                if opened is None:
-                    stack._open.pop(token, None)
-                else:
-                    stack._open[token] = opened
+        with tried("read the undo journal", path), open(path, "rb") as stream:
+            raw = stream.read()
+        whole = raw.rfind(b"\n") + 1
+        if whole < len(raw):
+            # What is written next must not be joined to it. Guests are healed also where nothing can be written.
+            with contextlib.suppress(OSError):
+                os.truncate(path, whole)
+        for number, line in enumerate(raw[:whole].splitlines(), 1):
+            stack._take(number, line)
         return stack
+
+    def _take(self, number: int, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            token = int(entry["token"])
+            opened = None if entry.get("done") else (str(entry["kind"]), dict(entry["data"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self.junk.append((number, line.decode("utf-8", "backslashreplace")))
+            return
+        self._next = max(self._next, token + 1)
+        if opened is None:
+            self._open.pop(token, None)
+        else:
+            self._open[token] = opened
 
     @property
     def pending(self) -> list[tuple[str, dict[str, Any]]]:
@@ -60,7 +77,10 @@ class UndoStack:
         return [self._open[token] for token in sorted(self._open)]
 
     def push(self, kind: str, **data: Any) -> int:
-        """Register an undo *before* the step is taken; returns the entry's token."""
+        """Register an undo *before* the step is taken; returns the entry's token.
+
+        :raises FileError: it cannot be written down, so the step must not be taken.
+        """
         if kind not in self._handlers:
             raise KeyError(f"no undo handler is registered for {kind!r}")
         token = self._next
@@ -84,13 +104,15 @@ class UndoStack:
     def drop(self, token: int) -> None:
         """Close an entry without undoing it: the step became permanent."""
         if self._open.pop(token, None) is not None:
-            self._write({"token": token, "done": True})
+            # Where there is no room for it, a later process undoes the step once more, which does no harm.
+            with contextlib.suppress(OSError):
+                self._write({"token": token, "done": True})
 
     def unwind(self) -> list[str]:
         """Undo everything still open, newest first; a failing handler does not stop the others.
 
-        :returns: one message per handler that failed. Their entries stay in the journal, which is removed when there
-            are none.
+        :returns: one message per failure. Entries whose handlers failed stay in the journal, which is removed when
+            there are none.
         """
         problems: list[str] = []
         for token in sorted(self._open, reverse=True):
@@ -98,26 +120,34 @@ class UndoStack:
             try:
                 self.undo(token)
             except (HoldfastError, OSError) as exc:
-                problems.append(f"{kind}: {exc}")
+                problems.append(f"{kind}: {explained(exc)}")
             except (KeyError, TypeError, ValueError) as exc:
                 # An entry of another version must not keep all later runs from beginning.
                 problems.append(f"{kind}: its entry cannot be understood: {exc!r}")
-        if not problems and self._path is not None and os.path.exists(self._path):
-            os.unlink(self._path)
+        if not problems and self._path is not None:
+            try:
+                with tried("remove the undo journal", self._path), contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+            except FileError as exc:
+                problems.append(str(exc))
         return problems
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         if self._path is None:
             return
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        with open(self._path, "ab", buffering=0) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            try:
-                line = json.dumps(entry).encode() + b"\n"
-                if stream.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
-                os.fsync(stream.fileno())
-            except OSError:
-                # Half a line would spoil the next one.
-                os.ftruncate(stream.fileno(), size)
-                raise
+        with tried("write the undo journal", self._path):
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            with open(self._path, "ab", buffering=0) as stream:
+                _append(stream.fileno(), json.dumps(entry).encode() + b"\n")
+
+
+def _append(fd: int, line: bytes) -> None:
+    size = os.fstat(fd).st_size
+    try:
+        if os.write(fd, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    except OSError:
+        # Half a line would spoil the next one.
+        os.ftruncate(fd, size)
+        raise

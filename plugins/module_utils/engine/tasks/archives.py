@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,9 @@ from ..system.report import Reporter
 from .requests import ArchiveFilter, ArchiveRequest
 from .results import instant
 from .stores import get_storage, load_storages, open_storages
+
+SKEW_SECONDS = 300
+"""An archive that is dated this far into the future is none of a wrong clock; those of nodes differ a little."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,11 @@ def verified_dict(archive: Archive) -> dict[str, Any] | None:
     if last is None:
         return None
     return {"state": last.state, "level": last.level, **instant("time", last.time), "causes": list(last.causes)}
+
+
+def dated_ahead(archive: Archive) -> bool:
+    """Whether a wrong clock dated it into the future."""
+    return archive.time > time.time() + SKEW_SECONDS
 
 
 def list_archives(host: Host, wanted: ArchiveFilter) -> list[ArchiveEntry]:
@@ -192,7 +201,7 @@ def _latest(host: Host, storage: Storage, guest: str) -> Archive:
             f"there is no archive of guest {guest!r} on storage {storage.name!r}",
             hint=f"`holdfast archives --storage {storage.name}` lists what there is",
         )
-    return max(found, key=lambda archive: archive.time)
+    return max(found, key=lambda archive: (not dated_ahead(archive), archive.time))
 
 
 def _refs(host: Host) -> list[GuestRef]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from ..errors import HoldfastError, Interrupted
@@ -13,6 +14,7 @@ from ..guests.model import GuestInfo
 from ..storages.base import Need
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import FileError
 from .backup_guest import BackupContext, backup_guest
 from .backup_setup import Prepared, fresh_archive, prepare
 from .follow_up import followed_up
@@ -59,7 +61,7 @@ def run_backup(host: Host, request: BackupRequest, report: Reporter) -> RunResul
     """
     log = RunLog(report)
     with followed_up(host, request, log) as result:
-        heal(host, report)
+        heal(host, log)
         with RunHooks(log) as hooks:
             prepared = prepare(host, request, hooks.init)
             for warning in prepared.warnings:
@@ -82,6 +84,8 @@ def _run_locked(host: Host, prepared: Prepared, result: RunResult, hooks: RunHoo
         *(GuestOutcome(info.vmid, info.name, info.kind) for info in prepared.guests),
         *(_missing(host, text) for text in prepared.missing),
     ]
+    if not result.guests:
+        log.info("no guest of this node is selected")
     todo = _mark_fresh(prepared, result, log)
     if todo:
         _run(host, prepared, result, todo, hooks, log)
@@ -105,7 +109,9 @@ def _run(
     log.open(record.log)
 
     def save() -> None:
-        record.update(result.to_dict())
+        # It tells people how far the run came; what counts is in the journals.
+        with contextlib.suppress(FileError):
+            record.update(result.to_dict())
 
     context = BackupContext(host, prepared.storage, prepared.settings, record, hooks, log, save)
     try:
@@ -121,11 +127,11 @@ def _run(
         log.error(f"the run {result.state}: {exc}" if result.state == "failed" else f"the run was {exc.message}")
         hooks.abort()
         result.finished = time.time()
-        record.finish(result.state, result.to_dict())
+        record.close(result.state, result.to_dict(), log)
         exc.result = result.to_dict()
         raise
     result.finished, result.state = time.time(), "finished"
-    record.finish("finished", result.to_dict())
+    record.close("finished", result.to_dict(), log)
 
 
 def _missing(host: Host, text: str) -> GuestOutcome:
@@ -165,7 +171,7 @@ def _plan_guest(host: Host, prepared: Prepared, info: GuestInfo) -> PlannedGuest
     planned = PlannedGuest(info.vmid, info.name, info.kind, "backup", mode, mode)
     archive = fresh_archive(prepared, info)
     if archive is not None:
-        planned.action = "fresh"
+        planned.action, planned.archive = "fresh", archive.volid
         planned.reason = f"{archive.volid} is younger than {prepared.max_age_text}"
     try:
         planned.disks = describe_volumes(host, info)

@@ -26,6 +26,7 @@ from ..stream.progress import Progress
 from ..stream.sink import open_sink
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import explained
 from ..system.undo import UndoStack
 from .backup_setup import BackupSettings
 from .guests import open_by_info
@@ -85,7 +86,7 @@ def backup_guest(context: BackupContext, info: GuestInfo, outcome: GuestOutcome)
             outcome.status = "ok"
         except (HoldfastError, OSError) as exc:
             outcome.error = error_dict(exc)
-            log.error(f"backup of {info.label} failed: {exc}")
+            log.error(f"backup of {info.label} failed: {explained(exc)}")
             hooks.abort()
             if isinstance(exc, Interrupted):
                 raise
@@ -178,7 +179,6 @@ def _write(
     if settings.bwlimit:
         log.info(f"bandwidth limit: {settings.bwlimit} KiB/s")
     log.info(f"ionice priority: {settings.ionice}")
-    log.progress(0, captured.size, 0, 0)
     progress = Progress(captured.size, _Recorded(log, outcome, context.save))
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -295,6 +295,13 @@ def _prune(storage: Storage, settings: BackupSettings, info: GuestInfo, outcome:
     if settings.keep is None:
         return
     marked = mark_archives(storage.archives.list_archives(info.vmid, info.archive_kind), settings.keep)
+    for _archive, mark in marked:
+        if mark.archive == outcome.archive and mark.mark == "remove":
+            mark.mark, mark.rule = "keep", "just made"
+            log.warn(
+                f"{mark.archive} is kept although the retention would remove it: other archives of this guest are dated"
+                " later; was the clock wrong then, or is it now?"
+            )
     problems = remove_marked(storage, marked, log)
     outcome.pruned = [mark.archive for _archive, mark in marked if mark.removed]
     log.info(f"pruned {len(outcome.pruned)} backup(s) not covered by the retention {settings.keep_text}")
@@ -317,6 +324,5 @@ def _keep_log(context: BackupContext, name: ArchiveName, outcome: GuestOutcome, 
 
 def error_dict(exc: HoldfastError | OSError) -> dict[str, Any]:
     """A failure as results carry it."""
-    if isinstance(exc, HoldfastError):
-        return {"message": exc.message, "hint": exc.hint, "code": exc.code}
-    return {"message": str(exc), "hint": "", "code": "error"}
+    error = explained(exc)
+    return {"message": error.message, "hint": error.hint, "code": error.code}

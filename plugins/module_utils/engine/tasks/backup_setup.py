@@ -29,14 +29,12 @@ from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
 from ..system.script import check_script
+from .archives import SKEW_SECONDS
 from .defaults import explain_layers
 from .definitions import get_job, load_conf, read_jobs
 from .guests import guest_refs, list_guests
 from .requests import BackupRequest, Selection
 from .stores import get_storage
-
-SKEW_SECONDS = 300
-"""An archive that is dated this far into the future still counts as fresh; clocks of nodes differ a little."""
 
 
 @dataclass(frozen=True)

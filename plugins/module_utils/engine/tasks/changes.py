@@ -10,7 +10,7 @@ import os
 from typing import Any, Sequence
 
 from ..errors import ConfigError
-from ..settings.section import Finding, Section, about, check_writable, replace_section, write_sections
+from ..settings.section import Finding, Section, about, check_writable, edit_sections, write_sections
 from ..system.files import read_text, write_atomic
 from ..system.host import Host
 from ..system.locks import hold
@@ -69,7 +69,7 @@ def change_section(
         after=after,
         before_text=write_sections([old] if old is not None else []),
         after_text=write_sections([new] if new is not None else []),
-        text=write_sections(replace_section(sections, name, new)),
+        text=edit_sections(base or "", {name: new}) if new != old else base or "",
     )
 
 

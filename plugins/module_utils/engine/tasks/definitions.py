@@ -28,7 +28,7 @@ from ..settings.jobs import (
     parse_jobs_cfg,
     section_from_job,
 )
-from ..settings.section import Section, about, check_writable, replace_section, write_sections
+from ..settings.section import Section, about, check_writable, edit_sections, write_sections
 from ..settings.storages import parse_storage_cfg
 from ..settings.vzdump_conf import parse_vzdump_conf
 from ..system.files import read_text
@@ -176,12 +176,9 @@ def _plan_section(file: JobsFile, job_id: str, wanted: JobDef | Mapping[str, Any
 
 
 def _jobs_change(host: Host, text: str | None, file: JobsFile, steps: Sequence[_Step]) -> Change:
-    sections: Sequence[Section] = file.sections
     changed = [step for step in steps if step.new != step.old]
     if changed:
         check_writable(file.findings, host.paths.jobs_cfg)
-    for step in changed:
-        sections = replace_section(sections, step.id, step.new)
     return make_change(
         path=host.paths.jobs_cfg,
         base=text,
@@ -189,7 +186,7 @@ def _jobs_change(host: Host, text: str | None, file: JobsFile, steps: Sequence[_
         after={step.id: job_dict(step.after) for step in steps if step.after is not None},
         before_text=write_sections([step.old for step in changed if step.old is not None]),
         after_text=write_sections([step.new for step in changed if step.new is not None]),
-        text=write_sections(sections),
+        text=edit_sections(text or "", {step.id: step.new for step in changed}),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterator, Mapping
 from ..errors import HoldfastError, UsageError
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import explained
 from .backup_guest import error_dict
 from .backup_setup import explain_options
 from .metrics import write_metrics
@@ -72,7 +73,7 @@ def _try(result: RunResult, report: Reporter, failure: str, step: Callable[[], A
     try:
         step()
     except (HoldfastError, OSError, ValueError) as exc:
-        _warn(result, report, f"{failure}: {exc}")
+        _warn(result, report, f"{failure}: {exc if isinstance(exc, ValueError) else explained(exc)}")
 
 
 def _warn(result: RunResult, report: Reporter, text: str) -> None:

@@ -13,9 +13,13 @@ from ..storages.base import Need
 from ..storages.dump import PARTIAL
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import FileError
 from ..system.undo import UndoStack
 from .locking import guest_lock, records_lock
-from .record import RunRecord, load_records, tidy_records
+from .record import RunRecord, load_records
+
+LAST_BREATH = 5.0
+"""Seconds that what a killed run was just starting may keep its locks: it inherited them, and is yet to notice."""
 
 
 def heal(host: Host, report: Reporter) -> list[str]:
@@ -31,7 +35,6 @@ def heal(host: Host, report: Reporter) -> list[str]:
             if _needs_care(record):
                 _heal_run(host, record, report)
                 healed.append(record.id)
-        tidy_records(host)
     return healed
 
 
@@ -49,15 +52,20 @@ def _heal_run(host: Host, record: RunRecord, report: Reporter) -> None:
     report.warn(f"run {record.id} of {record.data.get('kind', 'unknown kind')} did not end properly; cleaning up")
     for vmid, path in record.journals():
         try:
-            with guest_lock(host, vmid, f"cleaning up guest {vmid} after run {record.id}"):
+            with guest_lock(host, vmid, f"cleaning up guest {vmid} after run {record.id}", wait=LAST_BREATH):
                 stack = UndoStack.load(path, handlers())
+                for number, line in stack.junk:
+                    report.warn(
+                        f"guest {vmid}: line {number} of {path} cannot be understood: {line[:200]!r}; what it would"
+                        " undo may be left: see whether the guest is frozen or paused, and its snapshots and mounts"
+                    )
                 _wake_storages(host, stack)
                 for kind, data in reversed(stack.pending):
                     report.info(f"guest {vmid}: undoing {kind} {_brief(data)}")
                 for problem in stack.unwind():
                     report.warn(f"guest {vmid}: cannot undo everything that run {record.id} left: {problem}")
-        except LockError as exc:
-            report.warn(f"guest {vmid}: left as run {record.id} left it: {exc.message}")
+        except (FileError, LockError) as exc:
+            report.warn(f"guest {vmid}: left as run {record.id} left it: {exc}")
     if record.state == "running":
         record.abort()
 

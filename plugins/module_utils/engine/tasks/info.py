@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ..errors import HoldfastError
 from ..guests.model import archive_kind
@@ -17,17 +17,23 @@ from ..storages.base import Need
 from ..storages.dump import Archive
 from ..storages.registry import open_storage
 from ..system.host import Host
-from .archives import ArchiveEntry
+from .archives import ArchiveEntry, dated_ahead
 from .coverage import coverage
 from .definitions import job_dict, load_jobs, next_job_runs, read_jobs
 from .record import RunRecord, load_records
 from .results import instant
 from .stores import open_storages, read_storages, storage_dict
 
+Warn = Callable[[str], object]
 
-def storages_info(host: Host) -> list[dict[str, Any]]:
-    """Every defined storage: whether it can be used here, why not, its space and number of archives."""
+
+def storages_info(host: Host, warn: Warn) -> list[dict[str, Any]]:
+    """Every defined storage: whether it can be used here, why not, its space and number of archives.
+
+    :param warn: is told of lines in the file that belong to no storage.
+    """
     file = read_storages(host)
+    _tell(about(file.findings, ""), warn)
     rows = []
     for section in file.sections:
         definition = file.storages.get(section.id)
@@ -57,10 +63,14 @@ def storages_info(host: Host) -> list[dict[str, Any]]:
     return rows
 
 
-def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
-    """Every job with its next runs; one whose definition cannot be used has an ``error``."""
+def jobs_info(host: Host, warn: Warn, runs: int = 3) -> list[dict[str, Any]]:
+    """Every job with its next runs; one whose definition cannot be used has an ``error``.
+
+    :param warn: is told of lines in the file that belong to no job.
+    """
     now = int(time.time())
     file = read_jobs(host)
+    _tell(about(file.findings, ""), warn)
     rows: list[dict[str, Any]] = [
         {
             "id": job.id,
@@ -79,6 +89,11 @@ def jobs_info(host: Host, runs: int = 3) -> list[dict[str, Any]]:
     return rows
 
 
+def _tell(messages: list[str], warn: Warn) -> None:
+    for message in messages:
+        warn(message)
+
+
 def guests_info(host: Host) -> list[dict[str, Any]]:
     """Every guest with its state, its newest good archive on any storage with its age, and the jobs that cover it."""
     from .guests import guest_table
@@ -91,7 +106,9 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
                 continue
             key = (archive.kind, archive.vmid)
             counts[key] = counts.get(key, 0) + 1
-            if archive.good and (key not in newest or archive.time > newest[key].time):
+            # One that a wrong clock dated into the future would hide for years that others are missing.
+            good = archive.good and not dated_ahead(archive)
+            if good and (key not in newest or archive.time > newest[key].time):
                 newest[key] = archive
     covering = _coverage(host)
     now = time.time()
@@ -111,19 +128,30 @@ def guests_info(host: Host) -> list[dict[str, Any]]:
     return rows
 
 
-def coverage_info(host: Host, max_age: str | None = None) -> dict[str, Any]:
+def coverage_info(host: Host, warn: Warn, max_age: str | None = None) -> dict[str, Any]:
     """Guests that nobody takes care of, and what runs next; see :func:`.coverage.coverage`.
 
     :param max_age: how old the newest good archive of a guest may be (``26h``, ``7d``).
     :raises UsageError: that is no age.
     """
     seconds = None if max_age is None else parse_age(max_age)
-    return coverage(guests_info(host), jobs_info(host, 1), seconds)
+    return coverage(guests_info(host), jobs_info(host, warn, 1), seconds)
 
 
-def runs_info(host: Host, limit: int = 20) -> list[dict[str, Any]]:
-    """The last runs, newest first; one whose process died without a word has the state ``aborted``."""
-    return [_run_row(record) for record in load_records(host)[:limit]]
+def runs_info(host: Host, warn: Warn, limit: int = 20) -> list[dict[str, Any]]:
+    """The last runs, newest first; one whose process died without a word has the state ``aborted``.
+
+    :param warn: is told of records that cannot be understood; they are passed over.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in load_records(host):
+        if len(rows) >= limit:
+            break
+        try:
+            rows.append(_run_row(record))
+        except (AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as exc:
+            warn(f"{record.path} is passed over: it is no record of a run ({exc!r}); remove {record.folder}")
+    return rows
 
 
 def _run_row(record: RunRecord) -> dict[str, Any]:

@@ -47,9 +47,10 @@ def records_lock(host: Host, purpose: str) -> contextlib.AbstractContextManager[
     return hold(os.path.join(host.paths.locks, "heal.lock"), purpose, wait=RECORDS_WAIT)
 
 
-def guest_lock(host: Host, vmid: int, purpose: str) -> contextlib.AbstractContextManager[None]:
+def guest_lock(host: Host, vmid: int, purpose: str, *, wait: float = 0) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of one guest, which backup, restore and clean-up share.
 
+    :param wait: seconds to wait for whoever works with that guest.
     :raises LockError: somebody else works with that guest.
     """
-    return hold(os.path.join(host.paths.locks, f"guest-{vmid}.lock"), purpose)
+    return hold(os.path.join(host.paths.locks, f"guest-{vmid}.lock"), purpose, wait=wait)

@@ -10,9 +10,12 @@ import contextlib
 import os
 import time
 from types import TracebackType
+from typing import Iterator
 
-from ..system.files import create_anew
+from ..stream.files import write_all
+from ..system.files import create_anew, make_folders
 from ..system.report import Reporter, printable
+from ..system.trouble import FileError, tried
 from .progress_lines import ProgressLines
 
 
@@ -82,26 +85,27 @@ class RunLog:
 class GuestLog:
     """A reporter that writes a guest's log file, passes everything on, and remembers the warnings.
 
-    :param path: the file; a log of an earlier run is replaced.
+    :param path: the file; a log of an earlier run is replaced. One that cannot be written is warned about once.
     :param parent: who else is told.
     :param prefix: put before every line that is passed on (``VM 100: ``).
     """
 
     def __init__(self, path: str, parent: Reporter, prefix: str = "") -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         self.path = path
         self.warnings: list[str] = []
         self._parent = parent
         self._prefix = prefix
-        fd = create_anew(path, 0o640)
-        self._stream = os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace")
+        self._fd = -1
         self._lines: ProgressLines | None = None
+        with self._tolerated():
+            make_folders(os.path.dirname(path))
+            self._fd = create_anew(path, 0o640)
 
     def __enter__(self) -> GuestLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self._stream.close()
+        self._close()
 
     def info(self, message: str) -> None:
         self._write("INFO", message)
@@ -125,5 +129,20 @@ class GuestLog:
             self._write("INFO", line)
 
     def _write(self, level: str, message: str) -> None:
-        self._stream.writelines(log_lines(level, message))
-        self._stream.flush()
+        if self._fd >= 0:
+            with self._tolerated(), tried("write the log", self.path):
+                write_all(self._fd, "".join(log_lines(level, message)).encode("utf-8", "backslashreplace"))
+
+    @contextlib.contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        """It tells people what happened; that is no reason to fail."""
+        try:
+            yield
+        except FileError as exc:
+            self._close()
+            self.warn(f"this guest's log is not kept: {exc}")
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

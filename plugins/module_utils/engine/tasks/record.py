@@ -11,6 +11,8 @@ killed: :mod:`.heal` cleans up after it. ``runs/<id>/run.log`` is what the run s
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -19,9 +21,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ..system.files import read_text, remove_temporaries, write_atomic
+from ..system.files import make_folders, read_text, remove_temporaries, write_atomic
 from ..system.host import Host
 from ..system.locks import identity, is_alive
+from ..system.report import Reporter
+from ..system.trouble import FileError, tried
 from .locking import records_lock
 
 _JOURNAL = re.compile(r"[0-9]{1,9}\.journal")
@@ -48,19 +52,25 @@ class RunRecord:
         :raises LockError: another process has been cleaning up after killed runs for minutes.
         """
         with records_lock(host, f"beginning a {kind}"):
-            return cls._write(host, kind, request)
+            record = cls._write(host, kind, request)
+            tidy_records(host)
+            return record
 
     @classmethod
     def _write(cls, host: Host, kind: str, request: dict[str, Any]) -> RunRecord:
         now = time.time()
         run_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{os.getpid()}"
         number = 0
+        make_folders(host.paths.runs)
         while True:
             folder = os.path.join(host.paths.runs, run_id if number == 0 else f"{run_id}-{number}")
             try:
-                os.makedirs(folder, mode=0o750)
+                with tried("create the folder", folder):
+                    os.mkdir(folder, mode=0o750)
                 break
-            except FileExistsError:
+            except FileError as exc:
+                if exc.errno != errno.EEXIST:
+                    raise
                 number += 1
         record = cls(
             os.path.basename(folder),
@@ -76,7 +86,12 @@ class RunRecord:
                 "result": None,
             },
         )
-        record.save()
+        try:
+            record.save()
+        except FileError:
+            # It would look like that of a killed run.
+            os.rmdir(folder)
+            raise
         return record
 
     @property
@@ -92,17 +107,29 @@ class RunRecord:
         self.finish("aborted")
 
     def update(self, result: dict[str, Any]) -> None:
-        """Note how far the run came, for ``holdfast status`` and for whoever finds the record of a killed run."""
+        """Note how far the run came, for ``holdfast status`` and for whoever finds the record of a killed run.
+
+        :raises FileError: it cannot be written; the record has what it had before.
+        """
         self.data["result"] = result
         self.save()
 
     def finish(self, state: str, result: dict[str, Any] | None = None) -> None:
-        """Close the record: ``finished``, ``failed``, ``interrupted`` or ``aborted``."""
+        """Close the record: ``finished``, ``failed``, ``interrupted`` or ``aborted``. Errors as of :meth:`update`."""
         self.data["state"] = state
         self.data["finished"] = int(time.time())
         if result is not None:
             self.data["result"] = result
         self.save()
+
+    def close(self, state: str, result: dict[str, Any], report: Reporter) -> None:
+        """The same at the end of a run, whose work is done: that this cannot be noted must not undo it, or hide why it
+        failed. The next run takes the record for that of a killed run, and closes it.
+        """
+        try:
+            self.finish(state, result)
+        except FileError as exc:
+            report.warn(f"the record of the run is not complete: {exc}")
 
     @property
     def log(self) -> str:
@@ -115,7 +142,10 @@ class RunRecord:
 
     def journals(self) -> list[tuple[int, str]]:
         """Journals with something left to undo: vmid and path."""
-        names = [name for name in sorted(os.listdir(self.folder)) if _JOURNAL.fullmatch(name)]
+        names: list[str] = []
+        # Another process may have removed an old record meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            names = [name for name in sorted(os.listdir(self.folder)) if _JOURNAL.fullmatch(name)]
         return [(int(name[: -len(".journal")]), os.path.join(self.folder, name)) for name in names]
 
     def refresh(self) -> None:
@@ -135,11 +165,14 @@ class RunRecord:
 
 def load_records(host: Host) -> list[RunRecord]:
     """All records, newest first. A record that was cut short by a crash counts as one of a dead process."""
-    try:
-        names = sorted(os.listdir(host.paths.runs), reverse=True)
-    except FileNotFoundError:
-        return []
-    return [open_record(host, name) for name in names if os.path.isdir(os.path.join(host.paths.runs, name))]
+    return [open_record(host, name) for name in _record_names(host)]
+
+
+def _record_names(host: Host) -> list[str]:
+    folder = host.paths.runs
+    with tried("list the folder", folder), contextlib.suppress(FileNotFoundError):
+        return sorted((name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))), reverse=True)
+    return []
 
 
 def open_record(host: Host, run_id: str) -> RunRecord:
@@ -157,6 +190,7 @@ def _read(folder: str) -> dict[str, Any]:
 
 def tidy_records(host: Host) -> None:
     """Remove records beyond :data:`KEEP_RECORDS` that are closed and have nothing left to undo."""
-    for record in load_records(host)[KEEP_RECORDS:]:
+    for name in _record_names(host)[KEEP_RECORDS:]:
+        record = open_record(host, name)
         if record.state != "running" and not record.journals():
             shutil.rmtree(record.folder, ignore_errors=True)

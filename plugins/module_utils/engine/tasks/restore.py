@@ -22,6 +22,7 @@ from ..guests.model import GuestInfo
 from ..system.files import write_atomic
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import explained
 from ..system.undo import UndoStack
 from .guests import find_by_id, open_by_info
 from .heal import heal
@@ -81,8 +82,8 @@ def run_restore(host: Host, request: RestoreRequest, report: Reporter) -> Restor
         log_path = os.path.join(host.paths.log, f"restore-{request.vmid}.log")
         with GuestLog(log_path, report, f"{request.vmid}: ") as log, interruptible():
             _run(host, request, plan, record, log)
+            record.close("finished", plan.result.to_dict(), log)
             plan.result.warnings.extend(warning for warning in log.warnings if warning not in plan.result.warnings)
-        record.finish("finished", plan.result.to_dict())
     return plan.result
 
 
@@ -118,11 +119,14 @@ def _run(host: Host, request: RestoreRequest, plan: RestorePlan, record: RunReco
         if request.start:
             _start(host, request.vmid, result, log)
     except (HoldfastError, OSError) as exc:
-        log.error(f"the restore of guest {request.vmid} failed: {exc}")
-        record.finish("interrupted" if isinstance(exc, Interrupted) else "failed", plan.result.to_dict())
-        if isinstance(exc, OSError):
-            raise GuestError(f"cannot restore {plan.archive.volid} as guest {request.vmid}: {exc}") from exc
-        raise
+        log.error(f"the restore of guest {request.vmid} failed: {explained(exc)}")
+        record.close("interrupted" if isinstance(exc, Interrupted) else "failed", plan.result.to_dict(), log)
+        if isinstance(exc, HoldfastError):
+            raise
+        error = explained(exc)
+        raise GuestError(
+            f"cannot restore {plan.archive.volid} as guest {request.vmid}: {error.message}", hint=error.hint
+        ) from exc
     finally:
         unwind(undo, log)
 

@@ -161,6 +161,7 @@ class PlannedGuest:
     :param action: ``backup``, ``fresh`` (left alone: ``reason`` says which archive is young enough) or ``missing``
         (asked for, but no guest has that id or name).
     :param mode: mode that would be in effect, as far as it can be known before.
+    :param archive: volume id of the archive that is young enough.
     """
 
     vmid: int
@@ -170,6 +171,7 @@ class PlannedGuest:
     mode: str
     requested_mode: str
     reason: str = ""
+    archive: str | None = None
     disks: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -179,6 +181,7 @@ class PlannedGuest:
             "name": self.name,
             "kind": self.kind,
             "action": self.action,
+            "archive": self.archive,
             "mode": self.mode,
             "requested_mode": self.requested_mode,
             "reason": self.reason,

@@ -146,7 +146,7 @@ def _merged(name: str, before: StorageDef | None, wanted: Mapping[str, Any], pur
     given = {key.replace("_", "-"): value for key, value in wanted.items() if value is not None and key != "name"}
     if "is-mountpoint" in given:
         given["is_mountpoint"] = given.pop("is-mountpoint")
-    kind = str(given.pop("type", None) or (before.type if before is not None else "dir"))
+    kind = str(given.pop("type", None) or (before.type if before is not None and not purge else "dir"))
     unknown = unknown_keys(kind, tuple(given))
     if unknown:
         raise ConfigError(f"cannot declare storage {name!r}: the type {kind} has no key {', '.join(unknown)}")

@@ -23,6 +23,7 @@ from ..storages.registry import UNDO as STORAGE_UNDO
 from ..storages.volumes.registry import open_volume
 from ..system.files import fsync_dir, read_text, remove_temporaries, write_atomic
 from ..system.report import Reporter
+from ..system.trouble import tried
 from ..system.undo import Handler, UndoStack
 from .signals import uninterrupted
 
@@ -103,5 +104,6 @@ def unwind(undo: UndoStack, report: Reporter) -> None:
 def make_folder(path: str, mode: int = 0o700) -> None:
     """Create a scratch folder afresh; a stale one of a dead run is removed first."""
     _undo_folder({"path": path})
-    os.makedirs(path, mode=mode)
-    fsync_dir(os.path.dirname(path))
+    with tried("create the folder", path):
+        os.makedirs(path, mode=mode)
+        fsync_dir(os.path.dirname(path))

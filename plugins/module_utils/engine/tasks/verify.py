@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Iterable, Optional
@@ -17,6 +18,7 @@ from ..storages.base import Need, Storage
 from ..storages.dump import Archive
 from ..system.host import Host
 from ..system.report import Reporter
+from ..system.trouble import FileError, explained
 from .archives import locate
 from .heal import heal
 from .record import RunRecord
@@ -57,14 +59,15 @@ def run_verify(host: Host, request: VerifyRequest, report: Reporter) -> VerifyRe
             for (storage, archive), one in zip(chosen, result.archives):
                 if one.state == "planned":
                     _verify(host, storage, archive, one, request, result, report)
-                    record.update(result.to_dict())
+                    with contextlib.suppress(FileError):
+                        record.update(result.to_dict())
     except HoldfastError as exc:
         result.finished = time.time()
-        record.finish("interrupted" if isinstance(exc, Interrupted) else "failed", result.to_dict())
+        record.close("interrupted" if isinstance(exc, Interrupted) else "failed", result.to_dict(), report)
         exc.result = result.to_dict()
         raise
     result.finished = time.time()
-    record.finish("finished", result.to_dict())
+    record.close("finished", result.to_dict(), report)
     return result
 
 
@@ -87,8 +90,8 @@ def _verify(
             one.state, one.reason = "gone", "it was removed meanwhile"
             report.info(f"{archive.volid} was removed meanwhile")
             return
-        cause, remedy = (exc.message, exc.hint) if isinstance(exc, HoldfastError) else (str(exc), "")
-        one.findings.append(Finding(cause, remedy or REMEDY))
+        error = explained(exc)
+        one.findings.append(Finding(error.message, error.hint or REMEDY))
         one.state = "failed"
     for warning in one.warnings:
         report.warn(f"{archive.volid}: {warning}")

@@ -28,9 +28,11 @@ def list_native(host: Host) -> list[GuestInfo]:
     folder = host.paths.lxc_native
     names = []
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if not os.path.isdir(os.path.join(folder, name)):
+            continue
         try:
             native_root(read_text(os.path.join(folder, name, "config")) or "")
-        except (ConfigError, NotADirectoryError):
+        except ConfigError:
             continue
         names.append(name)
     if not names:

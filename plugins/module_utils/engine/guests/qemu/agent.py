@@ -37,8 +37,7 @@ class AgentClient:
         self._buffer = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(path)
+            _connect(self._socket, path, timeout)
             self._synchronise(timeout)
         except OSError as exc:
             self._socket.close()
@@ -88,8 +87,7 @@ class AgentClient:
     def leave_thaw(cls, path: str) -> None:
         """Put a thaw into the channel without waiting: an agent that hangs finds it behind the freeze it was sent."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.settimeout(PING_SECONDS)
-            channel.connect(path)
+            _connect(channel, path, PING_SECONDS)
             channel.sendall(_DELIMITER + json.dumps({"execute": "guest-fsfreeze-thaw"}).encode() + b"\n")
 
     def _synchronise(self, timeout: float) -> None:
@@ -137,6 +135,20 @@ class AgentClient:
             f"cannot {what} the guest agent of {self.label}: {why}",
             hint=f"is qemu-guest-agent running in the guest, and nobody else connected to {self._path}?",
         )
+
+
+def _connect(channel: socket.socket, path: str, timeout: float) -> None:
+    """Where other clients wait, killed ones perhaps, the queue may be full for a moment."""
+    channel.settimeout(timeout)
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            channel.connect(path)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def thaw_guest(path: str, label: str) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from types import TracebackType
@@ -18,6 +19,8 @@ CONNECT_SECONDS = 15.0
 """A socket serves one client; while another one is connected, a second waits here without a greeting."""
 
 COMMAND_SECONDS = 60.0
+
+_QUEUE_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -111,10 +114,18 @@ class QmpClient:
         self.close()
 
     async def _connect(self) -> None:
-        self._client = self._qmp.QMPClient(self.label)
-        # The library logs what it also raises.
-        self._client.logger.disabled = True
-        await self._client.connect(self.path)
+        while True:
+            self._client = self._qmp.QMPClient(self.label)
+            # The library logs what it also raises.
+            self._client.logger.disabled = True
+            try:
+                await self._client.connect(self.path)
+                return
+            except self._qmp.ConnectError as exc:
+                # The queue of the socket was full of clients, killed ones perhaps: asyncio takes that for connected.
+                if getattr(exc.exc, "errno", None) != errno.EINVAL:
+                    raise
+            await asyncio.sleep(_QUEUE_SECONDS)
 
     def _wait(self, work: Coroutine[Any, Any, T], timeout: float, what: str) -> T:
         try:

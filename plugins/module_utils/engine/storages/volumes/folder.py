@@ -12,6 +12,7 @@ import shutil
 
 from ...errors import DependencyError, StorageError
 from ...system.process import run
+from ...system.trouble import refusal
 from ..mounts import filesystem_type, mounts_below
 from .base import SNAPSHOT, Volume, check_absent
 
@@ -30,7 +31,7 @@ class FolderVolume(Volume):
             self._make()
             os.chown(self.source, owner, owner)
         except OSError as exc:
-            raise StorageError(f"cannot create volume {self.source}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"create volume {self.source}", exc, self.source) from exc
 
     def free(self) -> None:
         if not os.path.lexists(self.source):

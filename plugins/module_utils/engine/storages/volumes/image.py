@@ -11,6 +11,7 @@ import os
 
 from ...errors import StorageError
 from ...system.process import run
+from ...system.trouble import refusal
 from ..mounts import mounted_from
 from .base import Volume, check_absent, need_size
 from .folder import make_guest_folder, remove_empty_parent
@@ -30,7 +31,7 @@ class ImageVolume(Volume):
                 os.fchmod(stream.fileno(), 0o640)
                 stream.truncate(bytes_wanted)
         except OSError as exc:
-            raise StorageError(f"cannot create volume {self.source}: {exc.strerror}") from exc
+            raise refusal(StorageError, f"create volume {self.source}", exc, self.source) from exc
         make_ext4(self.source, owner)
 
     def free(self) -> None:
