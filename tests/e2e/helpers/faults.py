@@ -98,7 +98,7 @@ def _wrap_all(step: Callable[[str], None]) -> None:
     wrap(UndoStack, "drop", _closed, before=True)
     wrap(QmpClient, "execute", lambda _client, command, *_rest: _command("qmp", command))
     wrap(AgentClient, "execute", lambda _client, command, *_rest: _command("agent", command))
-    wrap(process, "_end", lambda child: _program("end", child.args))
+    wrap(process, "end_process", lambda child: _program("end", child.args))
     wrap(subprocess.Popen, "communicate", lambda child, *_rest: _program("during", child.args), before=True)
     wrap(NbdExport, "__init__", lambda *_rest: "connected to a disk")
     wrap(FrameSink, "_put", lambda *_rest: "piece of the archive", before=True)

@@ -37,8 +37,8 @@ from tests.nodes.inside.servers import PASSWORD, NfsServer, Server, SmbServer
 
 POINT = "/mnt/pve/nas"
 THIN = "lvmthin: lvm\n\tvgname vg0\n\tthinpool thin\n\tcontent rootdir\n\n"
-SECONDS = 240
-"""By then a backup whose server is gone must have ended: some requests that each wait in vain."""
+SECONDS = 400
+"""By then a backup whose server is gone must have ended: it gives the server three minutes, and some requests wait."""
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ Both are small files, copied while the guest does not run. A TPM's state becomes
 from __future__ import annotations
 
 import os
+import shutil
+from typing import BinaryIO
 
 from ..errors import GuestError, IntegrityError
 from ..formats.swtpm import from_image, to_image
@@ -19,7 +21,7 @@ from ..system.report import Reporter
 from .storage_daemon import Image
 
 _LIMIT = 16 << 20
-"""More bytes than this have neither variables nor a TPM's state."""
+"""More bytes than this no TPM's state has."""
 
 
 def extra_keys(guest: LibvirtGuest) -> list[str]:
@@ -51,18 +53,19 @@ def copy_extras(guest: LibvirtGuest, domain: Domain, folder: str) -> list[Image]
     images: list[Image] = []
     for key in extra_keys(guest):
         path = os.path.join(folder, key)
-        if key == NVRAM_KEY:
-            data, fmt = _read(domain.nvram, guest), domain.nvram_format
-        else:
-            data, fmt = _tpm_volume(guest, domain), "raw"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as stream:
-            stream.write(data)
-        images.append((key, path, fmt))
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as copy:
+            if key == NVRAM_KEY:
+                with _opened(domain.nvram, guest) as stream:
+                    shutil.copyfileobj(stream, copy)
+            else:
+                copy.write(_tpm_volume(guest, domain))
+        images.append((key, path, domain.nvram_format if key == NVRAM_KEY else "raw"))
     return images
 
 
 def _tpm_volume(guest: LibvirtGuest, domain: Domain) -> bytes:
-    data = _read(guest.tpm_state, guest)
+    with _opened(guest.tpm_state, guest) as stream:
+        data = stream.read(_LIMIT)
     try:
         # A file that the definition names is a volume already, of whatever size.
         one = domain.tpm is not None and bool(domain.tpm.source) and domain.tpm.source_type == "file"
@@ -73,12 +76,8 @@ def _tpm_volume(guest: LibvirtGuest, domain: Domain) -> bytes:
         ) from exc
 
 
-def _read(path: str, guest: LibvirtGuest) -> bytes:
+def _opened(path: str, guest: LibvirtGuest) -> BinaryIO:
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(_LIMIT)
+        return open(path, "rb")
     except OSError as exc:
         raise GuestError(f"cannot back up {guest.label}: {path}: {exc.strerror}") from exc
-    if len(data) == _LIMIT:
-        raise GuestError(f"cannot back up {guest.label}: {path} is larger than such a file can be")
-    return data

@@ -19,6 +19,9 @@ from ..system.process import Completed, run
 REACH_SECONDS = 10.0
 """How long a folder may take to answer: a disk that wakes up needs some seconds, a dead mount would block for ever."""
 
+NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "fuse.glusterfs", "fuse.sshfs")
+"""Those whose disks are other machines', which may be gone while somebody writes."""
+
 MOUNTINFO = "/proc/self/mountinfo"
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compressors and decompressors that are programs of their own."""
+"""Programs that data goes through: compressors, decompressors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import os
 import shutil
 from typing import IO, Sequence
 
-from ..system.process import command_env, spawn
+from ..system.process import command_env, end_process, spawn
 from .files import cpu_count
 
 
@@ -50,21 +50,19 @@ class Child:
             self._messages.close()
             raise
 
-    def wait(self) -> str:
-        """Wait for its end; returns an empty string for success, else what it complained about."""
-        status = self.process.wait()
+    def wait(self, timeout: float | None = None) -> str:
+        """Wait for its end; returns an empty string for success, else what it complained about.
+
+        :raises subprocess.TimeoutExpired: it has not ended within ``timeout`` seconds.
+        """
+        status = self.process.wait(timeout)
         self._messages.seek(0)
         said = self._messages.read(4096).decode("utf-8", "replace").strip()
         return "" if status == 0 else said or f"exit status {status}"
 
     def kill(self) -> None:
         """End it now; does nothing if it already ended."""
-        if self.process.poll() is None:
-            self.process.kill()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
-        self.process.wait()
+        end_process(self.process)
         self._messages.close()
 
 

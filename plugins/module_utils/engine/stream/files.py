@@ -29,9 +29,18 @@ def write_all(fd: int, data: Buffer) -> None:
         view = view[os.write(fd, view) :]
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def said_error(said: str) -> OSError:
+    """What a program said in the C locale when it could not write."""
+    code = next((code for code in _FULL if os.strerror(code).lower() in said.lower()), errno.EIO)
+    return OSError(code, said)
+
+
 def write_error(path: str, written: int, exc: OSError) -> StorageError:
     """The error for a failed write of an archive that has ``written`` bytes so far."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if exc.errno in _FULL:
         return StorageError(
             f"storage full while writing {path} after {written} bytes",
             hint="free space there, or let prune-backups remove old archives",

@@ -11,7 +11,6 @@ table; ``gz`` and ``lzo`` go through the usual programs.
 from __future__ import annotations
 
 import abc
-import errno
 import os
 import subprocess
 from collections import deque
@@ -23,7 +22,7 @@ from ..errors import StorageError, UsageError
 from ..formats.seekable import SeekTable
 from ..system.trouble import refusal
 from .children import Child, close_input, compress_argv, pipe_size, stream_fd
-from .files import Buffer, Flusher, cpu_count, fd_position, write_all, write_error
+from .files import Buffer, Flusher, cpu_count, fd_position, said_error, write_all, write_error
 from .limit import Limiter
 from .zstd import frame_compressor
 
@@ -257,9 +256,7 @@ class ChildSink(Sink):
         self._tell()
 
     def _failure(self, trouble: str) -> StorageError:
-        if os.strerror(errno.ENOSPC).lower() in trouble.lower():
-            return write_error(self.path, self.written, OSError(errno.ENOSPC, trouble))
-        return StorageError(f"cannot write {self.path} after {self.written} bytes: {self._child.name}: {trouble}")
+        return write_error(self.path, self.written, said_error(f"{self._child.name}: {trouble}"))
 
     def _release(self) -> None:
         self._child.kill()

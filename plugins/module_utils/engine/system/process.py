@@ -19,6 +19,7 @@ from ..errors import DependencyError, HoldfastError
 
 _PACKAGES = {
     "btrfs": "btrfs-progs",
+    "dd": "coreutils",
     "ionice": "util-linux",
     "losetup": "mount",
     "lvchange": "lvm2",
@@ -131,7 +132,7 @@ def run(
     except subprocess.TimeoutExpired as exc:
         raise error(f"`{describe(argv)}` did not finish within {timeout:g} s and was killed", hint=hint) from exc
     finally:
-        _end(process)
+        end_process(process)
     result = Completed(
         process.returncode, stdout.decode("utf-8", "surrogateescape"), stderr.decode("utf-8", "surrogateescape")
     )
@@ -158,12 +159,11 @@ def _communicate(
             watch()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let nothing of it stay. What hangs in the kernel, in a dead mount, does not die; it is left to its fate."""
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End it now and close its pipes. What hangs in the kernel, in a dead mount, is left to its fate."""
     _left_behind[:] = [other for other in _left_behind if other.poll() is None]
-    if process.poll() is not None:
-        return
-    process.kill()
+    if process.poll() is None:
+        process.kill()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             with contextlib.suppress(OSError):

@@ -20,8 +20,9 @@ from ..rules.names import ArchiveName, make_archive_name
 from ..rules.notes import render_notes
 from ..storages.base import Need, Storage
 from ..storages.dump import Archive
-from ..storages.mounts import filesystem_type
+from ..storages.mounts import NETWORK_FILESYSTEMS, filesystem_type
 from ..storages.scratch import ScratchSpace
+from ..stream.distant import distant_file
 from ..stream.progress import Progress
 from ..stream.sink import open_sink
 from ..system.host import Host
@@ -181,13 +182,20 @@ def _write(
     log.info(f"ionice priority: {settings.ionice}")
     progress = Progress(captured.size, _Recorded(log, outcome, context.save))
     began = time.monotonic()
-    with open_sink(
-        partial,
-        settings.compression,
-        threads=settings.threads,
-        bwlimit_kib=settings.bwlimit,
-        on_written=progress.set_written,
-    ) as sink:
+    with contextlib.ExitStack() as stack:
+        target: str | int = partial
+        told: Callable[[int], None] | None = progress.set_written
+        if filesystem_type(folder.path) in NETWORK_FILESYSTEMS:
+            target, told = stack.enter_context(distant_file(partial, told)), None
+        sink = stack.enter_context(
+            open_sink(
+                target,
+                settings.compression,
+                threads=settings.threads,
+                bwlimit_kib=settings.bwlimit,
+                on_written=told,
+            )
+        )
         written = captured.write_to(sink, progress)
     outcome.disks = _merge_stats(captured.disks, written.volumes)
     outcome.digests = dict(written.digests)
