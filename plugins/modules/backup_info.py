@@ -350,7 +350,7 @@ def gather(module: AnsibleModule, host: Host) -> dict[str, Any]:
     readers: dict[str, Callable[[], Any]] = {
         "storages": lambda: info.storages_info(host, module.warn),
         "jobs": lambda: info.jobs_info(host, module.warn),
-        "guests": lambda: info.guests_info(host),
+        "guests": lambda: info.guests_info(host, module.warn),
         "archives": lambda: [entry.to_dict() for entry in list_archives(host, wanted)],
         "runs": lambda: info.runs_info(host, module.warn),
         "coverage": lambda: info.coverage_info(host, module.warn, module.params["max_age"]),

@@ -43,7 +43,7 @@ def show_guests(args: argparse.Namespace, host: Host) -> int:
     """``holdfast guests``"""
     from .tasks.info import guests_info
 
-    guests = guests_info(host)
+    guests = guests_info(host, _warn)
     if args.json:
         put_json(guests)
         return 0
@@ -186,7 +186,7 @@ def _show_coverage(coverage: dict[str, Any]) -> None:
     for guest in coverage["uncovered"]:
         say(sys.stdout, f"no job backs up {guest['kind']} {guest['vmid']} ({guest['name']})")
     for guest in coverage["stale"]:
-        old = "has no backup" if guest["newest_age"] is None else f"has a backup {age(guest['newest_age'])} old"
+        old = "has no good backup" if guest["newest_age"] is None else f"has a backup {age(guest['newest_age'])} old"
         say(sys.stdout, f"{guest['kind']} {guest['vmid']} ({guest['name']}) {old}")
     for run in coverage["next_runs"]:
         say(sys.stdout, f"next run of {run['job']}: {local_time(run['epoch'])}")

@@ -186,6 +186,20 @@ def test_an_empty_file_is_no_fresh_backup(host: Host, behaviour: dict[int, Behav
     assert statuses(run(host, Selection(vmid=[100]), max_age="1h")) == ["ok"]
 
 
+def test_a_storage_that_is_away_is_told(host: Host, behaviour: dict[int, Behaviour]) -> None:
+    for name, more in (
+        ("away", {"is_mountpoint": "yes"}),
+        ("off", {"disable": True}),
+        ("other", {"content": ["rootdir"]}),
+    ):
+        path = str(Path(host.paths.etc) / name)
+        apply_change(host, plan_storage(host, name, {"path": path, "content": ["backup"], **more}))
+    warnings: list[str] = []
+    assert guests_info(host, warnings.append)
+    (warning,) = warnings
+    assert warning.startswith("what lies on storage 'away' is not known: ")
+
+
 def test_a_clock_that_was_wrong_costs_no_archive(host: Host, behaviour: dict[int, Behaviour]) -> None:
     web = Selection(vmid=["web"])
     run(host, web, prune_backups="keep-last=1")
@@ -197,11 +211,13 @@ def test_a_clock_that_was_wrong_costs_no_archive(host: Host, behaviour: dict[int
     assert [text for text in guest.warnings if "is kept although the retention would remove it" in text]
     # Nor does it hide that others are missing, or stand before them.
     assert find_archive(host, "nas:latest/100").volid == guest.archive
-    (row,) = (row for row in guests_info(host) if row["vmid"] == 100)
+    warnings: list[str] = []
+    (row,) = (row for row in guests_info(host, warnings.append) if row["vmid"] == 100)
     assert row["newest"]["volid"] == guest.archive
     Path(guest.path or "").unlink()
-    (row,) = (row for row in guests_info(host) if row["vmid"] == 100)
+    (row,) = (row for row in guests_info(host, warnings.append) if row["vmid"] == 100)
     assert (row["newest"], row["archives"]) == (None, 1)
+    assert warnings == []
     assert find_archive(host, "nas:latest/100").archive.path == str(ahead)
 
 

@@ -68,7 +68,15 @@ class Storage(ABC):
     def activate(self, need: Need) -> None:
         """Make the storage usable on this node, creating its folders where the definition allows that.
 
-        :raises StorageError: it is disabled, not for this node, of the wrong content, or cannot be reached or written.
+        :raises StorageError: as :meth:`check`, or it cannot be reached or written.
+        """
+        self.check(need)
+        self._activate(need)
+
+    def check(self, need: Need) -> None:
+        """See whether the definition allows a use; nothing is touched.
+
+        :raises StorageError: it is disabled, not for this node, or of the wrong content.
         """
         if self.definition.disable:
             raise StorageError(
@@ -91,7 +99,6 @@ class Storage(ABC):
                 f" {self.definition.type} hold only {', '.join(self.contents)} here",
                 hint="use another storage",
             )
-        self._activate(need)
 
     @abstractmethod
     def _activate(self, need: Need) -> None:

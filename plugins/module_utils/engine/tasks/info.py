@@ -94,13 +94,16 @@ def _tell(messages: list[str], warn: Warn) -> None:
         warn(message)
 
 
-def guests_info(host: Host) -> list[dict[str, Any]]:
-    """Every guest with its state, its newest good archive on any storage with its age, and the jobs that cover it."""
+def guests_info(host: Host, warn: Warn) -> list[dict[str, Any]]:
+    """Every guest with its state, its newest good archive on any storage with its age, and the jobs that cover it.
+
+    :param warn: is told of storages that are away, whose archives are not known.
+    """
     from .guests import guest_table
 
     newest: dict[tuple[str, int], Archive] = {}
     counts: dict[tuple[str, int], int] = {}
-    for storage in open_storages(host, Need("backup")):
+    for storage in open_storages(host, Need("backup"), warn):
         for archive in storage.archives.list_archives():
             if archive.name is None or archive.vmid is None:
                 continue
@@ -135,7 +138,7 @@ def coverage_info(host: Host, warn: Warn, max_age: str | None = None) -> dict[st
     :raises UsageError: that is no age.
     """
     seconds = None if max_age is None else parse_age(max_age)
-    return coverage(guests_info(host), jobs_info(host, warn, 1), seconds)
+    return coverage(guests_info(host, warn), jobs_info(host, warn, 1), seconds)
 
 
 def runs_info(host: Host, warn: Warn, limit: int = 20) -> list[dict[str, Any]]:

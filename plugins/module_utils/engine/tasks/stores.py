@@ -10,7 +10,7 @@ Callers give and get plain values by the file's own keys (dashes or underscores 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ..errors import ConfigError, HoldfastError, UsageError
 from ..settings.section import Section
@@ -74,16 +74,25 @@ def get_storage(host: Host, name: str) -> Storage:
     return open_storage(file.storages[name], host)
 
 
-def open_storages(host: Host, need: Need) -> list[Storage]:
-    """Every storage that can be used for that on this node now; the others are left out."""
+def open_storages(host: Host, need: Need, warn: Callable[[str], object] | None = None) -> list[Storage]:
+    """Every storage that can be used for that on this node now; the others are left out.
+
+    :param warn: is told of those that are meant for it and are away.
+    """
     from ..storages.registry import open_storage
 
     usable = []
     for definition in load_storages(host).values():
         try:
             storage = open_storage(definition, host)
-            storage.activate(need)
+            storage.check(need)
         except HoldfastError:
+            continue
+        try:
+            storage.activate(need)
+        except HoldfastError as exc:
+            if warn is not None:
+                warn(f"what lies on storage {storage.name!r} is not known: {exc.message}")
             continue
         usable.append(storage)
     return usable
