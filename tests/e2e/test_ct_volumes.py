@@ -13,7 +13,7 @@ import pytest
 from engine.errors import StorageError
 from engine.storages.mounts import unmount
 from engine.storages.volumes.folder import BtrfsVolume, FolderVolume
-from engine.storages.volumes.image import ImageVolume
+from engine.storages.volumes.image import FileVolume, ImageVolume
 from engine.storages.volumes.overlay import OverlayVolume
 from engine.storages.volumes.registry import KINDS, folder_volume, volume_at
 from helpers.volumes import SIZE, Conformance, places, read, sh, write
@@ -44,6 +44,17 @@ class TestImage(Conformance):
     def test_what_is_there_is_recognized(self, volume: ImageVolume) -> None:
         volume.create(SIZE, 0)
         assert isinstance(volume_at(volume.source), ImageVolume)
+
+
+class TestFile(TestImage):
+    @pytest.fixture
+    def volume(self, tmp_path: Path) -> FileVolume:
+        return FileVolume(str(tmp_path / "images" / "web1.raw"))
+
+    def test_its_folder_stays(self, volume: FileVolume) -> None:
+        volume.create(SIZE, 0)
+        volume.free()
+        assert list(Path(volume.source).parent.iterdir()) == []
 
 
 class TestBtrfs(Conformance):
@@ -111,5 +122,5 @@ def test_overlays_are_read_as_a_container_sees_them(tmp_path: Path, places: Call
 
 
 def test_every_kind_has_its_tests() -> None:
-    here = {"folder", "btrfs", "image", "overlay"}
+    here = {"folder", "btrfs", "image", "file", "overlay"}
     assert here | {"lvmthin", "zfs"} == set(KINDS), "kinds that this machine lacks are tested in tests/nodes/inside"
