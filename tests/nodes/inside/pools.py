@@ -87,7 +87,7 @@ class ZfsDataset:
 
     def close(self) -> None:
         # udev may still look into the devices.
-        wait_for(lambda: self._destroyed(), f"zfs destroy {self.name}")
+        wait_for(self._destroyed, f"zfs destroy {self.name}")
 
     def _destroyed(self) -> bool:
         return subprocess.run(["zfs", "destroy", "-r", self.name], check=False, capture_output=True).returncode == 0
