@@ -14,7 +14,7 @@ import qemu.qmp
 
 from tests.nodes.node import REPOSITORY, run_job
 
-TIMEOUT = 3600
+TIMEOUT = 7200
 PYTEST = ("python3", "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=600")
 TESTS = "tests/nodes/inside"
 
