@@ -62,7 +62,7 @@ def test_standard_excludes_keep_the_folders() -> None:
         assert not is_excluded(patterns, path, folder=True)
 
 
-@pytest.mark.parametrize("text", ["", "/", "//", "./", "[[:alpha:]]x"])
+@pytest.mark.parametrize("text", ["", "/", "//", "./", "[[:alpha:]]x", "[\\*[ab]"])
 def test_what_names_nothing_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a pattern"):
         parse_pattern(text)

@@ -99,13 +99,15 @@ class Pattern:
 def parse_pattern(text: str) -> Pattern:
     """Understand one pattern.
 
-    :raises UsageError: it names nothing, or a class like ``[[:alpha:]]`` stands in it.
+    :raises UsageError: it names nothing, or a class like ``[[:alpha:]]`` or ``[\\*]`` stands in it.
     """
     names = tuple(_tokens(part) for part in text.split("/") if part not in ("", "."))
-    if not names or "[:" in text or "\0" in text:
+    # Whether a backslash in a class stands for itself is not the same everywhere.
+    odd = any(token.startswith("[") and "\\" in token for name in names for token in name)
+    if not names or odd or "[:" in text or "\0" in text:
         raise UsageError(
             f"cannot leave out {text!r}: it is not a pattern that can be matched",
-            hint="write a path, or names with ?, *, ** or [a-z]; character classes by name are not supported",
+            hint="write a path, or names with ?, *, ** or [a-z], without classes by name and backslashes in classes",
         )
     return Pattern(text, text.startswith("/"), text.endswith("/"), names)
 
